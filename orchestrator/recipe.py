@@ -1,0 +1,146 @@
+"""The recipe: every setting that decides what the video looks like, with nothing left open.
+
+A recipe is made once, from what the user asked (`orchestrator.settings`), and is complete: with the same weights and
+the same kind of machine it gives the same frames. It names no output file, and nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+from orchestrator.sizes import Geometry
+from weights.errors import UsageError
+
+FORMAT = 1
+MAX_BYTES = 4 << 20
+"""A recipe is a few kB; anything larger is not one, and is refused before it is parsed."""
+
+
+@dataclass(frozen=True)
+class WeightsChoice:
+    """Which weights the user named; None: found by what the files say they are."""
+
+    model: str | None = None
+    weights: str | None = None
+    weights_stage1: str | None = None
+    weights_stage2: str | None = None
+    gemma: str | None = None
+    spatial_upscaler: str | None = None
+    temporal_upscaler: str | None = None
+    model_variant: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes in pixels of the base video; `fps` as a fraction's text ("24", "24000/1001")."""
+
+    prompt: str
+    negative_prompt: str
+    preset: str
+    two_stage: bool
+    temporal: bool
+    height: int
+    width: int
+    frames: int
+    fps: str
+    scale: str
+    size: tuple[int, int] | None
+    stage1_schedule: str
+    """ "dev" (LTX2Scheduler) or "distilled" (the eight fixed sigmas, interpolated for other counts)."""
+    steps_stage1: int
+    steps_stage2: int
+    cfg: float
+    guidance_rescale: float
+    stg: float
+    stg_blocks: tuple[int, ...]
+    seeds: tuple[int, ...]
+    weights: WeightsChoice
+    dtype: str = "auto"
+    codec: str = "h264"
+    keep_base: bool = False
+    noise: str | None = None
+    memory: int | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(
+            self.height,
+            self.width,
+            self.frames,
+            Fraction(self.fps),
+            Fraction(self.scale),
+            self.temporal,
+            self.size,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+
+
+def recipe_from_dict(raw: Mapping[str, Any]) -> Recipe:
+    """UsageError in a sentence for anything that is not a recipe of this format."""
+    if not isinstance(raw, Mapping) or "format" not in raw or "prompt" not in raw:
+        raise UsageError("This is not a recipe of ltx-relay: it has no format and prompt.")
+    if raw["format"] != FORMAT:
+        raise UsageError(
+            f"This recipe has format {raw['format']!r}; this program reads format {FORMAT}.",
+            advice="Install the newer version of ltx-relay that wrote it.",
+        )
+    values = {key: value for key, value in raw.items() if key != "format"}
+    known = {field.name: field for field in fields(Recipe)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise UsageError(f"The recipe has settings that this program does not know: {', '.join(unknown[:5])}.")
+    for name, value in values.items():
+        _check_type(name, value, str(known[name].type))
+    try:
+        choice = WeightsChoice(**values.pop("weights"))
+        for name in ("stg_blocks", "seeds", "size"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
+        recipe = Recipe(weights=choice, **values)
+        _ = recipe.geometry
+    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        raise UsageError(f"The recipe is incomplete or damaged: {error}.") from error
+    return recipe
+
+
+def recipe_from_json(text: str) -> Recipe:
+    if len(text) > MAX_BYTES:
+        raise UsageError(f"This is not a recipe of ltx-relay: {len(text):,} characters.")
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"The recipe is not JSON: {error}.") from error
+    return recipe_from_dict(raw)
+
+
+def _check_type(name: str, value: Any, annotation: str) -> None:
+    """A recipe may come from a stranger: each value must have the type that the field declares."""
+
+    def is_int(x: Any) -> bool:
+        return isinstance(x, int) and not isinstance(x, bool)
+
+    checks: dict[str, Callable[[Any], bool]] = {
+        "str": lambda x: isinstance(x, str),
+        "bool": lambda x: isinstance(x, bool),
+        "int": is_int,
+        "float": lambda x: (is_int(x) or isinstance(x, float)) and x == x and abs(x) < 1e6,
+        "tuple[int, ...]": lambda x: isinstance(x, list | tuple) and len(x) <= 10_000 and all(map(is_int, x)),
+        "tuple[int, int]": lambda x: isinstance(x, list | tuple) and len(x) == 2 and all(map(is_int, x)),
+        "WeightsChoice": lambda x: (
+            isinstance(x, Mapping)
+            and all(isinstance(v, str) or v is None for v in x.values())
+            and set(x) <= {field.name for field in fields(WeightsChoice)}
+        ),
+        "None": lambda x: x is None,
+    }
+    if not any(checks[part.strip()](value) for part in annotation.split("|")):
+        raise UsageError(f"The recipe's {name} is not of the right kind ({annotation}).")
