@@ -9,10 +9,9 @@ Not here: the values. A flipped bit inside a tensor is not noticed.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
@@ -21,18 +20,16 @@ from types import MappingProxyType
 from typing import Any
 
 from weights.errors import WeightsError
+from weights.header_json import MalformedError, no_access, parse_json, plain
 
 MAX_HEADER = 100_000_000
 """Bytes of JSON; the safetensors library's own limit."""
 MAX_TENSORS = 50_000
-"""The largest official file has 6,404."""
+"""The largest official file has 6,404. A tensor of five dimensions takes 12 commas and brackets of JSON."""
 _MAX_DIMS = 16
 _MAX_DIM = 2**31 - 1
 """MLX holds sizes in 32 bits."""
 _MAX_NAME = 500
-_MAX_PUNCTUATION = 12 * MAX_TENSORS
-"""Commas and brackets of the JSON: they bound the number of values, hence the memory that parsing takes."""
-
 DTYPE_BITS: Mapping[str, int] = MappingProxyType(
     {
         "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -98,7 +95,7 @@ def read_header(path: Path | str) -> Header:
             raise WeightsError(f"{path} is not a regular file.")
         header = _read(path, Signature.of(status))
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        raise WeightsError(_no_access(path, error)) from error
+        raise WeightsError(no_access(path, error)) from error
     return header
 
 
@@ -111,22 +108,12 @@ def read_config(header: Header) -> dict[str, Any]:
             advice="Use the official file: conversions by others often drop the metadata.",
         )
     try:
-        config = _parse(text)
-    except _MalformedError as fault:
+        config = parse_json(text)
+    except MalformedError as fault:
         raise WeightsError(f"The `config` in the metadata of {header.path} is damaged: {fault}.") from fault
     if not isinstance(config, dict):
         raise WeightsError(f"The `config` in the metadata of {header.path} is no JSON object.")
     return config
-
-
-def plain(name: str) -> str:
-    """A name from a file, safe and short enough to print."""
-    text = name if name.isprintable() else ascii(name)[1:-1]
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-class _MalformedError(Exception):
-    """What is wrong with a text or a header, as the end of a sentence."""
 
 
 @lru_cache(maxsize=16)
@@ -146,7 +133,7 @@ def _read(path: Path, signature: Signature) -> Header:
         raw = b"{" + file.read(length - 1)
     try:
         tensors, metadata = _entries(raw, 8 + length)
-    except _MalformedError as fault:
+    except MalformedError as fault:
         raise WeightsError(
             f"The safetensors header of {path} is damaged: {fault}.", advice="Fetch the file again."
         ) from fault
@@ -162,44 +149,44 @@ def _read(path: Path, signature: Signature) -> Header:
 
 def _entries(raw: bytes, data_start: int) -> tuple[Mapping[str, TensorInfo], Mapping[str, str]]:
     if len(raw) < data_start - 8:
-        raise _MalformedError("the file ended while it was read")
+        raise MalformedError("the file ended while it was read")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _MalformedError("it is not UTF-8") from error
-    top = _parse(text)
+        raise MalformedError("it is not UTF-8") from error
+    top = parse_json(text, max_entries=12 * MAX_TENSORS)
     if not isinstance(top, dict):
-        raise _MalformedError("it is no JSON object")
+        raise MalformedError("it is no JSON object")
     metadata = _metadata(top.pop("__metadata__", {}))
     if len(top) > MAX_TENSORS:
-        raise _MalformedError(f"it names {len(top):,} tensors; the limit is {MAX_TENSORS:,}")
+        raise MalformedError(f"it names {len(top):,} tensors; the limit is {MAX_TENSORS:,}")
     tensors = {name: _tensor(name, entry, data_start) for name, entry in top.items()}
     ordered = dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)))
     previous, position = "the header", data_start
     for name, tensor in ordered.items():
         if tensor.start != position:
             what = "overlaps" if tensor.start < position else "leaves a gap after"
-            raise _MalformedError(f"the tensor {plain(name)} {what} {plain(previous)}")
+            raise MalformedError(f"the tensor {plain(name)} {what} {plain(previous)}")
         previous, position = name, tensor.end
     return MappingProxyType(ordered), MappingProxyType(metadata)
 
 
 def _tensor(name: str, entry: Any, data_start: int) -> TensorInfo:
     if not name or len(name) > _MAX_NAME or not name.isprintable():
-        raise _MalformedError(f"a tensor is named {plain(name)!r}")
+        raise MalformedError(f"a tensor is named {plain(name)!r}")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise _MalformedError(f"the entry of {plain(name)} is not dtype, shape and data_offsets")
+        raise MalformedError(f"the entry of {plain(name)} is not dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
-        raise _MalformedError(f"{plain(name)} has the unknown dtype {plain(str(dtype))}")
+        raise MalformedError(f"{plain(name)} has the unknown dtype {plain(str(dtype))}")
     if not _whole_numbers(shape, _MAX_DIM) or len(shape) > _MAX_DIMS:
-        raise _MalformedError(f"{plain(name)} has the shape {plain(str(shape))}")
+        raise MalformedError(f"{plain(name)} has the shape {plain(str(shape))}")
     if not _whole_numbers(offsets, 2**63) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise _MalformedError(f"{plain(name)} has the data_offsets {plain(str(offsets))}")
+        raise MalformedError(f"{plain(name)} has the data_offsets {plain(str(offsets))}")
     span, needed = offsets[1] - offsets[0], prod(shape) * bits
     if span * 8 != needed:
-        raise _MalformedError(f"{plain(name)} has {span:,} bytes, but {dtype} {shape} takes {needed / 8:,.15g}")
+        raise MalformedError(f"{plain(name)} has {span:,} bytes, but {dtype} {shape} takes {needed / 8:,.15g}")
     return TensorInfo(dtype, tuple(shape), data_start + offsets[0], data_start + offsets[1])
 
 
@@ -209,44 +196,8 @@ def _whole_numbers(values: Any, limit: int) -> bool:
 
 def _metadata(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise _MalformedError("its __metadata__ is not made of strings")
+        raise MalformedError("its __metadata__ is not made of strings")
     return value
-
-
-def _parse(text: str) -> Any:
-    """JSON of bounded size without duplicate keys, NaN or unpaired surrogates."""
-    if text.count(",") + text.count("[") + text.count("{") > _MAX_PUNCTUATION:
-        raise _MalformedError(f"it has more entries than {MAX_TENSORS:,} tensors need")
-    try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-        if "\\u" in text:  # only an escape can make a lone surrogate
-            json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError as error:
-        raise _MalformedError("its JSON is nested too deeply") from error
-    except UnicodeEncodeError as error:
-        raise _MalformedError("a text in it is not Unicode") from error
-    except ValueError as error:
-        raise _MalformedError(f"its JSON cannot be read ({plain(str(error))})") from error
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise _MalformedError(f"{plain(next(_repeated(pairs)))} is there twice")
-    return values
-
-
-def _repeated(pairs: list[tuple[str, Any]]) -> Iterator[str]:
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            yield name
-        seen.add(name)
-
-
-def _no_constant(name: str) -> Any:
-    raise _MalformedError(f"{name} is no number")
 
 
 def _truncated(path: Path, size: int, needed: str) -> WeightsError:
@@ -280,14 +231,3 @@ def _is_text(start: bytes) -> bool:
     """Whether there are no control characters but line ends and tabs, and no broken UTF-8 but a cut at the end."""
     text = start.decode("utf-8", "replace")
     return text.rstrip("\ufffd").translate({9: 32, 10: 32, 12: 32, 13: 32}).isprintable() and "\ufffd" not in text[:-3]
-
-
-def _no_access(path: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        if os.path.islink(path):
-            return f"{path} is a link to a file that does not exist."
-        return f"{path} does not exist."
-    if isinstance(error, PermissionError):
-        return f"{path} may not be read by this user."
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{plain(str(path))} cannot be read: {reason}."

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import weights.header
 from tests.weights.sparse import header_json, inventory, pack, write_inventory, write_sparse
 from weights.errors import WeightsError
-from weights.header import DTYPE_BITS, MAX_HEADER, MAX_TENSORS, TensorInfo, plain, read_config, read_header
+from weights.header import DTYPE_BITS, MAX_HEADER, MAX_TENSORS, TensorInfo, read_config, read_header
+from weights.header_json import plain, read_json
 
 GOOD = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
 
@@ -153,7 +154,7 @@ def test_too_many_tensors_are_refused_before_they_are_parsed(tmp_path: Path) -> 
     path.write_bytes(pack({str(index): row for index in range(MAX_TENSORS + 1)}))
     refused(path, "limit is 50,000")
     path.write_bytes(pack('{"a": [' + "[]," * 13 * MAX_TENSORS))
-    refused(path, "more entries")
+    refused(path, "too many entries")
 
 
 def test_the_length_is_checked_before_anything_is_read(tmp_path: Path) -> None:
@@ -206,6 +207,26 @@ def test_a_bad_config_is_refused(tmp_path: Path, text: str | None) -> None:
     path = write_sparse(tmp_path / "x", {}, {} if text is None else {"config": text})
     with pytest.raises(WeightsError, match="config"):
         read_config(read_header(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"{}" + b" " * 100, "larger than 100 bytes"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        (b"[]", "no JSON object"),
+        (b'{"a": 1, "a": 2}', "a is there twice"),
+        (b"<html>", "cannot be read"),
+        (None, "does not exist"),
+    ],
+)
+def test_a_bad_json_file_is_refused(tmp_path: Path, content: bytes | None, word: str) -> None:
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(WeightsError, match=word) as caught:
+        read_json(path, max_bytes=100)
+    assert str(path) in caught.value.message
 
 
 def test_names_are_printed_safely() -> None:

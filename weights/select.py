@@ -1,0 +1,273 @@
+"""Which tensors of a file one network needs: strict, from the headers alone.
+
+A selection is complete and exact or it is a WeightsError: every tensor that the network's config asks for is there,
+with its shape and in a dtype that we read, and nothing that the config does not explain lies under the network's prefix
+(other networks' tensors and the known unused ones apart). A worker that reads a selection reads nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from weights.architecture import connector, gemma, projection, transformer, upsampler, vae
+from weights.errors import WeightsError
+from weights.header import Header, Signature, TensorInfo, read_config, read_header
+from weights.header_folder import Folder, read_folder
+from weights.header_json import plain
+
+READABLE = ("F32", "BF16", "F16")
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Stored(NamedTuple):
+    """One tensor in its file, where it is called `name`."""
+
+    path: Path
+    name: str
+    info: TensorInfo
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`tensors`: relative name -> where it is. `config` is the architecture module's dataclass."""
+
+    component: str
+    path: Path
+    config: Any
+    tensors: Mapping[str, Stored] = field(repr=False)
+    signatures: Mapping[Path, Signature] = field(repr=False)
+    """Of each file, when its header was read: it must still be the same when its tensors are."""
+
+    @property
+    def bytes(self) -> int:
+        """Of the selected tensors as stored."""
+        return sum(stored.info.nbytes for stored in self.tensors.values())
+
+    def within(self, prefix: str) -> Selection:
+        """The tensors under a further prefix, by their names after it: one block's, for instance."""
+        tensors = {name[len(prefix) :]: stored for name, stored in self.tensors.items() if name.startswith(prefix)}
+        return Selection(self.component, self.path, self.config, tensors, self.signatures)
+
+
+@dataclass(frozen=True)
+class Component:
+    """prefixes: what the tensors' names begin with in the file (spellings; the first that fits counts).
+
+    describe: config JSON and all tensors of the file -> (config, shape of every needed tensor by relative name).
+    unread: relative names under the prefix that are another network's, or known and unused.
+    """
+
+    name: str
+    title: str
+    prefixes: tuple[str, ...]
+    describe: Callable[[Mapping[str, Any], Mapping[str, Stored]], tuple[Any, Shapes]]
+    unread: Callable[[str], bool] = lambda name: False
+
+
+def _transformer(config: Mapping[str, Any], _: Mapping[str, Stored]) -> tuple[Any, Shapes]:
+    parsed = transformer.TransformerConfig.from_metadata(config)
+    return parsed, transformer.tensors(parsed)
+
+
+def _connector(config: Mapping[str, Any], _: Mapping[str, Stored]) -> tuple[Any, Shapes]:
+    parsed = connector.ConnectorConfig.from_metadata(config)
+    return parsed, connector.tensors(parsed)
+
+
+def _projection(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> tuple[Any, Shapes]:
+    """The file says the text encoder's width, and by its columns how many hidden states are projected."""
+    width = config["transformer"]["caption_channels"]
+    form = projection.ProjectionConfig.from_metadata(config, hidden_size=width)
+    weight = next(name for name in projection.tensors(form) if name.endswith(".weight"))
+    stored = tensors.get(projection.PREFIX + weight)
+    if stored is not None and len(stored.info.shape) == 2:
+        states = max(1, stored.info.shape[1] // width)
+        form = projection.ProjectionConfig.from_metadata(config, hidden_size=width, num_states=states)
+    return form, projection.tensors(form)
+
+
+def _statistics(config: Mapping[str, Any], _: Mapping[str, Stored]) -> tuple[Any, Shapes]:
+    parsed = vae.DecoderConfig.from_metadata(config)
+    return parsed, vae.statistics_tensors(parsed.latent_channels)
+
+
+def _encoder(config: Mapping[str, Any], _: Mapping[str, Stored]) -> tuple[Any, Shapes]:
+    parsed = vae.EncoderConfig.from_metadata(config)
+    return parsed, vae.encoder_tensors(parsed)
+
+
+def _decoder(config: Mapping[str, Any], _: Mapping[str, Stored]) -> tuple[Any, Shapes]:
+    parsed = vae.DecoderConfig.from_metadata(config)
+    return parsed, vae.decoder_tensors(parsed)
+
+
+def _upsampler(config: Mapping[str, Any], _: Mapping[str, Stored]) -> tuple[Any, Shapes]:
+    parsed = upsampler.UpsamplerConfig.from_metadata(config)
+    return parsed, upsampler.tensors(parsed)
+
+
+def _gemma(config: Mapping[str, Any], _: Mapping[str, Stored]) -> tuple[Any, Shapes]:
+    parsed = gemma.GemmaConfig.from_metadata(config)
+    return parsed, gemma.tensors(parsed)
+
+
+_VIDEO_CONNECTOR = (connector.PREFIX, f"{transformer.PREFIX}embeddings_connector.")
+_CONNECTORS = tuple(prefix.removeprefix(transformer.PREFIX) for prefix in _VIDEO_CONNECTOR)
+
+COMPONENTS: Mapping[str, Component] = MappingProxyType(
+    {
+        component.name: component
+        for component in (
+            Component(
+                "transformer",
+                "video transformer",
+                (transformer.PREFIX,),
+                _transformer,
+                # The audio connector counts as audio by its name.
+                lambda name: transformer.is_audio(name) or name.startswith(_CONNECTORS),
+            ),
+            Component("connector", "text connector", _VIDEO_CONNECTOR, _connector),
+            Component(
+                "projection",
+                "text projection",
+                (projection.PREFIX,),
+                _projection,
+                lambda name: name.startswith("audio_aggregate_embed."),
+            ),
+            Component(
+                "statistics",
+                "latent statistics",
+                (vae.STATISTICS_PREFIX,),
+                _statistics,
+                lambda name: name in vae.UNUSED_STATISTICS,
+            ),
+            Component("vae_encoder", "VAE encoder", ("vae.encoder.",), _encoder),
+            Component("vae_decoder", "VAE decoder", ("vae.decoder.",), _decoder),
+            Component("upsampler", "latent upsampler", ("",), _upsampler),
+            Component(
+                "gemma",
+                "text encoder",
+                # As published, as transformers 4.52 and later write it, and text-only.
+                (gemma.PREFIX, "model.language_model.", "model."),
+                _gemma,
+                lambda name: name.startswith(gemma.UNREAD),
+            ),
+        )
+    }
+)
+
+
+def select(path: Path | str, component: str) -> Selection:
+    """The tensors of one component of a file (of a folder: "gemma"). WeightsError names what is wrong, and where."""
+    wanted, path = COMPONENTS[component], Path(path)
+    source: Folder | Header = read_folder(path) if component == "gemma" else read_header(path)
+    headers = source.headers if isinstance(source, Folder) else (source,)
+    config_json = source.config if isinstance(source, Folder) else read_config(source)
+    tensors = {name: Stored(header.path, name, info) for header in headers for name, info in header.tensors.items()}
+    prefix = next((p for p in wanted.prefixes if any(name.startswith(p) for name in tensors)), None)
+    if prefix is None:
+        what = wanted.prefixes[0] or "anything"
+        raise WeightsError(
+            f"{path} holds no {wanted.title}: no tensor's name begins with {what}", advice="Use the official file."
+        )
+    config, shapes = _described(wanted, path, config_json, tensors)
+    chosen = _strict(wanted, path, prefix, shapes, tensors)
+    return Selection(
+        component,
+        path,
+        config,
+        MappingProxyType(chosen),
+        MappingProxyType({header.path: header.signature for header in headers}),
+    )
+
+
+def check_text_encoder(checkpoint: Selection, encoder: Selection) -> None:
+    """WeightsError unless the checkpoint's text projection fits the hidden states of this Gemma."""
+    width, states = checkpoint.config.hidden_size, checkpoint.config.num_states
+    found = encoder.config.hidden_size, encoder.config.num_hidden_layers + 1
+    if found != (width, states):
+        raise WeightsError(
+            f"{encoder.path} is not the text encoder of {checkpoint.path}: it gives {found[1]} hidden states of width "
+            f"{found[0]}, and {states} of width {width} are needed.",
+            advice="LTX-2 needs Gemma 3 12B (`hf download google/gemma-3-12b-it --local-dir FOLDER`, then "
+            "--gemma FOLDER); the tiny model has its own.",
+        )
+
+
+def _described(
+    wanted: Component, path: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]
+) -> tuple[Any, Shapes]:
+    try:
+        if sum(_layer_counts(config)) > len(tensors):
+            raise WeightsError(f"The config asks for more layers than its {len(tensors):,} tensors can make up.")
+        return wanted.describe(config, tensors)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error.message}", advice=error.advice) from error
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+        what = plain(str(error) or type(error).__name__)
+        raise WeightsError(f"{path}: the config of its {wanted.title} cannot be understood ({what}).") from error
+
+
+def _layer_counts(value: Any, key: str = "") -> Iterator[float]:
+    """Every number of layers in a config: each layer has tensors, so that a hostile number is noticed before any
+    list is made of it."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _layer_counts(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            # A VAE block may be written as [name, layers].
+            yield from _layer_counts(inner, "num_layers" if key.endswith("coder_blocks[]") else f"{key}[]")
+    elif key.endswith(("num_layers", "num_hidden_layers", "num_blocks_per_stage")) and isinstance(value, int | float):
+        yield value
+
+
+def _strict(
+    wanted: Component, path: Path, prefix: str, shapes: Shapes, tensors: Mapping[str, Stored]
+) -> dict[str, Stored]:
+    present = {name[len(prefix) :]: stored for name, stored in tensors.items() if name.startswith(prefix)}
+    _refuse_fp8(wanted, path, shapes, present)
+    missing = [prefix + name for name in shapes if name not in present]
+    unexpected = [prefix + name for name in present if name not in shapes and not wanted.unread(name)]
+    misshapen = [
+        f"{prefix}{name} is {list(present[name].info.shape)} instead of {list(shape)}"
+        for name, shape in shapes.items()
+        if name in present and present[name].info.shape != shape
+    ]
+    unreadable = [
+        f"{prefix}{name} is {present[name].info.dtype}"
+        for name in shapes
+        if name in present and present[name].info.dtype not in READABLE
+    ]
+    faults = (
+        ("missing", missing),
+        ("not explained by its config", unexpected),
+        ("of another shape than its config says", misshapen),
+        (f"of a dtype that is not {', '.join(READABLE)}", unreadable),
+    )
+    found = [f"{len(names):,} {what}: {_some(names)}" for what, names in faults if names]
+    if found:
+        raise WeightsError(
+            f"The {wanted.title} of {path} does not fit ({len(shapes):,} tensors needed): {'; '.join(found)}.",
+            advice="Use the official file, or fetch it again.",
+        )
+    return {name: present[name] for name in shapes}
+
+
+def _refuse_fp8(wanted: Component, path: Path, shapes: Shapes, present: Mapping[str, Stored]) -> None:
+    """The one place to change when fp8 is read: a weight in F8_E4M3 goes with its `weight_scale` and `input_scale`."""
+    eighths = [name for name in shapes if name in present and present[name].info.dtype.startswith("F8_")]
+    if eighths:
+        raise WeightsError(
+            f"{path} is an fp8 checkpoint ({len(eighths):,} tensors of its {wanted.title} are 8-bit floats); reading "
+            "these comes later.",
+            advice="Use the bf16 file of the same name without -fp8.",
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(plain(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
