@@ -1,0 +1,183 @@
+"""Everything that can be known, and refused, before a worker starts.
+
+`prepare` turns what was asked into a `Prepared`: the complete recipe, the weights, the stages with their keys, and
+where the videos go. Mistakes end here with exit code 2, 3 or 4 in a sentence; only headers of weights are read, and
+nothing is written but the cache of fingerprints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from weights.fingerprint import fingerprint
+from weights.resolve import WeightsRequest, WeightsSet, default_search, resolve
+from weights.tiny_model import TINY_DEFAULTS, is_tiny
+
+from cache.home import Home
+from cache.videos import find_video, same
+from orchestrator.environment import WorkerEnvironment, worker_environment
+from orchestrator.machine import Machine, probe
+from orchestrator.pipeline import Sources, StagePlan, relay
+from orchestrator.presets import PRESETS
+from orchestrator.recipe import Recipe, WeightsChoice
+from orchestrator.settings import ModelFacts, Settings, check, notes, settle
+from orchestrator.video_files import base_path, check_codec, output_paths
+from weights.architecture.transformer import TransformerConfig
+from weights.errors import UsageError, WeightsError
+from weights.header import read_header
+
+TILES: Mapping[str, int] = {
+    "spatial": 512,
+    "spatial_overlap": 64,
+    "temporal": 64,
+    "temporal_overlap": 24,
+}
+"""Tiles of the decoder in pixels and frames: the reference's (ltx-core 1.0.0)."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that only has to be carried out. `outputs` maps the key of a video to where it is to be put."""
+
+    recipe: Recipe
+    notes: tuple[str, ...]
+    relay: tuple[StagePlan, ...]
+    outputs: Mapping[str, Path]
+    overwrite: bool
+    home: Home
+    weights: WeightsSet
+    machine: Machine
+    environment: WorkerEnvironment
+    dtype: str
+    fingerprint: Callable[[Path], str]
+
+
+def prepare(settings: Settings, *, home: Home, output: Path | None = None, overwrite: bool = False) -> Prepared:
+    """UsageError (2), WeightsError (3) or DoesNotFit (4), the first that applies.
+
+    A wrong path or codec is said before a missing checkpoint is.
+    """
+    checked = check(settings)
+    check_codec(settings.codec or "h264")
+    if not settings.random_seed:
+        output_paths(output, settings.prompt, settings.seeds or (0,), settings.codec or "h264")
+    hash_of_noise(settings.noise)
+    weights = find_weights(settings.weights, checked.preset, checked.two_stage, checked.temporal)
+    facts = model_facts(weights)
+    recipe = settle(checked, facts)
+    paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec)
+    prepared = assemble(recipe, weights, home, paths, overwrite)
+    return replace(prepared, notes=notes(checked, recipe, facts, prepared.machine.backend))
+
+
+def prepare_recipe(recipe: Recipe, *, home: Home, paths: Mapping[int, Path], overwrite: bool) -> Prepared:
+    """The same for a recipe that is complete already: a run that is resumed. `paths`: seed -> video."""
+    weights = find_weights(recipe.weights, recipe.preset, recipe.two_stage, recipe.temporal)
+    return assemble(recipe, weights, home, paths, overwrite)
+
+
+def assemble(recipe: Recipe, weights: WeightsSet, home: Home, paths: Mapping[int, Path], overwrite: bool) -> Prepared:
+    """Stages, keys and outputs of a recipe. UsageError when another file is where a video would go."""
+    environment = worker_environment(os.environ)
+    machine = probe(home.root / "machine.json", environment)
+    dtype = compute_dtype(recipe.dtype, machine.backend)
+    memo = home.root / "fingerprints.json"
+
+    def fingerprint_of(path: Path) -> str:
+        return fingerprint(path, memo)
+
+    sources = Sources(
+        weights=weights,
+        fingerprint=fingerprint_of,
+        numerics={**machine.numerics, "dtype": dtype},
+        home=home,
+        tiles=TILES,
+        container=next(iter(paths.values())).suffix.lower(),
+        noise_sha256=hash_of_noise(recipe.noise),
+    )
+    stages = relay(recipe, sources)
+    outputs = {}
+    for item in stages[-1].items:
+        path = paths[item.params["seed"]]
+        outputs[item.key] = base_path(path) if item.params["role"] == "base" else path
+    if not overwrite:
+        check_outputs(outputs, home)
+    return Prepared(recipe, (), stages, outputs, overwrite, home, weights, machine, environment, dtype, fingerprint_of)
+
+
+def find_weights(choice: WeightsChoice, preset: str, two_stage: bool, temporal: bool) -> WeightsSet:
+    """The files that serve these stages, by what their headers say. WeightsError (3)."""
+    request = WeightsRequest(
+        model=choice.model,
+        weights=choice.weights,
+        weights_stage1=choice.weights_stage1,
+        weights_stage2=choice.weights_stage2,
+        gemma=choice.gemma,
+        spatial_upscaler=choice.spatial_upscaler,
+        temporal_upscaler=choice.temporal_upscaler,
+        model_variant=choice.model_variant or PRESETS[preset].variant,
+        two_stage=two_stage,
+        temporal=temporal,
+    )
+    return resolve(request, default_search(os.environ))
+
+
+def model_facts(weights: WeightsSet) -> ModelFacts:
+    checkpoint = weights.stage1.checkpoint
+    facts = ModelFacts(
+        stage1_variant=weights.stage1.variant,
+        layers=TransformerConfig.from_metadata(checkpoint.config).num_layers,
+        version=checkpoint.version,
+        spatial_scale=weights.spatial.scale if weights.spatial else Fraction(2),
+    )
+    if is_tiny(checkpoint.path):
+        return ModelFacts(
+            facts.stage1_variant,
+            facts.layers,
+            TINY_DEFAULTS.height,
+            TINY_DEFAULTS.width,
+            TINY_DEFAULTS.frames,
+            facts.version,
+            facts.spatial_scale,
+        )
+    return facts
+
+
+def compute_dtype(asked: str, backend: str) -> str:
+    """bf16 on GPUs, float32 on a CPU; `--fp16` means 16-bit compute, which on a CPU stays float32."""
+    if asked != "auto":
+        return asked
+    return "float32" if backend == "cpu" else "bfloat16"
+
+
+def check_outputs(outputs: Mapping[str, Path], home: Home) -> None:
+    """UsageError when a file is in the way that is not this very video."""
+    for key, path in outputs.items():
+        if not os.path.lexists(path):
+            continue
+        video = find_video(home, key)
+        if video is None or not same(path, video):
+            raise UsageError(
+                f"{path} exists and is not this video; nothing was changed.",
+                advice="Add --overwrite to replace it, or give another --output.",
+            )
+
+
+def hash_of_noise(path: str | None) -> str | None:
+    """SHA-256 of the noise file, after a look at its header. UsageError naming --noise."""
+    if path is None:
+        return None
+    try:
+        header = read_header(Path(path))
+        missing = {"stage1"} - set(header.tensors)
+        if missing:
+            raise UsageError(f"--noise {path} has no tensor named stage1.")
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (WeightsError, OSError) as error:
+        raise UsageError(f"--noise {path} cannot be used: {error}") from error

@@ -1,0 +1,306 @@
+"""Carries a prepared recipe out: stage after stage, each in a worker of its own, then the videos to their places.
+
+A stage runs only when something after it needs its result; what exists and is whole is used as it is. Whatever happens,
+finished results are in the home before anything is said about them, and the run's folder says what happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cache.artifacts import publish_text, read, set_aside
+from cache.home import Home, home_folder
+from cache.locks import hold_all
+from cache.runs import Run, create_run
+from cache.videos import deliver, find_video, same
+from orchestrator.interrupts import Interrupts
+from orchestrator.pipeline import StagePlan, needed
+from orchestrator.prepare import Prepared, prepare_recipe
+from orchestrator.recipe import recipe_from_dict
+from orchestrator.supervisor import WorkerEnd, run_worker
+from weights.errors import (
+    ArtifactError,
+    GpuFailure,
+    Interrupted,
+    OutOfMemory,
+    RelayError,
+    UsageError,
+    WeightsError,
+    WorkerFailed,
+)
+from workers.protocol import Item, Job, Limits
+
+OnEvent = Callable[[dict[str, Any]], None]
+FORWARDED = frozenset({"loading", "loaded", "item", "step", "memory", "preview", "warning", "stalled"})
+"""Events of a worker that are passed on as they are, with the stage's name added."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    run_id: str
+    outputs: tuple[Path, ...]
+    seconds: float
+
+
+def generate(prepared: Prepared, *, on_event: OnEvent, interrupts: Interrupts, run: Run | None = None) -> RunResult:
+    """Makes the videos. Raises a RelayError with its exit code; `resume` goes on from what was finished."""
+    recipe = prepared.recipe
+    if run is None:
+        run = create_run(prepared.home, recipe.to_dict(), recipe.prompt)
+    relay_run = RelayRun(prepared, run, on_event, interrupts)
+    return relay_run.carry_out()
+
+
+def resume(run: Run, *, home: Home, on_event: OnEvent, interrupts: Interrupts, overwrite: bool = False) -> RunResult:
+    """Goes on with a run: the same recipe, the same outputs; only what is missing is computed."""
+    recipe, outputs = recipe_from_dict(run.recipe()), run.state().outputs
+    if len(outputs) < len(recipe.seeds):
+        raise UsageError(f"The run {run.id} ended before it knew its outputs; run the same command again.")
+    paths = {seed: Path(path) for seed, path in zip(recipe.seeds, outputs, strict=False)}
+    prepared = prepare_recipe(recipe, home=home, paths=paths, overwrite=overwrite)
+    return generate(prepared, on_event=on_event, interrupts=interrupts, run=run)
+
+
+def resume_command(run_id: str, prepared: Prepared) -> str:
+    """The command line that goes on with a run."""
+    words = ["ltx-relay", "resume", run_id]
+    if prepared.overwrite:
+        words.append("--overwrite")
+    if prepared.home.root != home_folder(os.environ):
+        words += ["--home", str(prepared.home.root)]
+    return shlex.join(words)
+
+
+class RelayRun:
+    """One run under way: its folder, its events, and the stages that are left."""
+
+    def __init__(self, prepared: Prepared, run: Run, on_event: OnEvent, interrupts: Interrupts) -> None:
+        self.prepared, self.run, self.on_event, self.interrupts = prepared, run, on_event, interrupts
+        self.started = time.monotonic()
+
+    def carry_out(self) -> RunResult:
+        try:
+            self.begin()
+            for stage in self.prepared.relay:
+                self.check_interrupt()
+                self.carry_out_stage(stage)
+            outputs = self.deliver()
+        except RelayError as error:
+            self.end_badly(error)
+            raise
+        seconds = time.monotonic() - self.started
+        self.run.update_state(status="done")
+        self.emit("run_done", seconds=seconds, outputs=[str(path) for path in outputs])
+        return RunResult(self.run.id, outputs, seconds)
+
+    # -- stages ------------------------------------------------------------------------------------------------------
+
+    def carry_out_stage(self, stage: StagePlan) -> None:
+        """Computes what is missing of this stage, and needed. Two runs that need the same result compute it once."""
+        if not self.missing(stage):
+            self.finish_stage(stage, "cached", {})
+            return
+
+        def waiting(sentence: str) -> None:
+            self.emit("stage_waiting", stage=stage.name, message=sentence)
+
+        with ExitStack() as held:
+            keys = [self.prepared.home.lock_path(item.key) for item in self.missing(stage)]
+            held.enter_context(hold_all(keys, on_wait=waiting, stop=lambda: self.interrupts.requested))
+            items = self.missing(stage)  # another run may have computed it while we waited
+            if not items:
+                self.finish_stage(stage, "cached", {})
+                return
+            held.enter_context(hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.requested))
+            self.check_weights(stage)
+            end = self.run_worker(stage, items)
+            self.check_end(stage, end)
+            self.finish_stage(stage, "computed", figures(end))
+
+    def missing(self, stage: StagePlan) -> tuple[Item, ...]:
+        return needed(self.prepared.relay, self.present)[stage.name]
+
+    def present(self, stage: StagePlan, item: Item) -> bool:
+        """Whether the result is there and whole; a damaged one is set aside, and counts as missing."""
+        if stage.name == "decode":
+            return find_video(self.prepared.home, item.key) is not None
+        path = Path(item.output)
+        if not path.exists():
+            return False
+        try:
+            read(path, key=item.key, stage=stage.name)
+        except ArtifactError as error:
+            set_aside(path)
+            self.emit("warning", stage=stage.name, message=f"{error.message} It was set aside and is computed again.")
+            return False
+        return True
+
+    def run_worker(self, stage: StagePlan, items: tuple[Item, ...]) -> WorkerEnd:
+        job = Job(
+            stage=stage.name,
+            items=items,
+            weights=stage.weights,
+            home=str(self.prepared.home.root),
+            dtype=self.prepared.dtype,
+            params={**stage.params, **self.unkeyed_params(stage)},
+            limits=Limits(memory=self.prepared.recipe.memory),
+        )
+        job_path = self.run.job_path(stage.name)
+        publish_text(job_path, job.to_json())
+
+        def forward(event: dict[str, Any]) -> None:
+            if event.get("event") == "started":
+                weights = {use.path: use.role for use in stage.weights}
+                self.run.update_stage(stage.name, status="pending", pid=event.get("pid"))
+                self.emit("stage_started", stage=stage.name, pid=event.get("pid"), items=len(items), weights=weights)
+            elif event.get("event") in FORWARDED:
+                self.emit(stage=stage.name, **event)
+
+        return run_worker(
+            job,
+            job_path=job_path,
+            log_path=self.run.log_path(stage.name),
+            environment=self.prepared.environment.variables,
+            on_event=forward,
+            interrupts=self.interrupts,
+        )
+
+    def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
+        """What a worker is told that changes no frame: the decoder writes each seed's recipe into its video."""
+        if stage.name != "decode":
+            return {}
+        recipe = self.prepared.recipe
+        comments = {str(seed): json.dumps(replace(recipe, seeds=(seed,)).to_dict()) for seed in recipe.seeds}
+        return {"title": recipe.prompt, "comments": comments}
+
+    def check_weights(self, stage: StagePlan) -> None:
+        """WeightsError when a file is no longer the one that the keys were made from."""
+        for use in stage.weights:
+            for path, known in [(use.path, use.fingerprint), *((lora.path, lora.fingerprint) for lora in use.loras)]:
+                if self.prepared.fingerprint(Path(path)) != known:
+                    raise WeightsError(
+                        f"{path} changed while the run was under way.",
+                        advice="Run the same command again: what does not depend on that file is reused.",
+                    )
+
+    def check_end(self, stage: StagePlan, end: WorkerEnd) -> None:
+        if end.code:
+            self.run.update_stage(stage.name, status="failed", **figures(end))
+            raise error_of(end)
+        absent = [item for item in stage.items if item in self.missing(stage)]
+        if absent:
+            raise WorkerFailed(f"The {stage.name} worker ended well, but its result {absent[0].output} is not there.")
+
+    def finish_stage(self, stage: StagePlan, status: str, worker: Mapping[str, Any]) -> None:
+        artifacts = [item.output for item in stage.items if Path(item.output).exists()]
+        keys = [item.key for item in stage.items]
+        self.run.update_stage(stage.name, status=status, keys=keys, artifacts=artifacts, **worker)
+        if status == "cached":
+            self.emit("stage_cached", stage=stage.name)
+        else:
+            self.emit("stage_done", stage=stage.name, **worker)
+
+    # -- beginning and end -------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        recipe, geometry = self.prepared.recipe, self.prepared.recipe.geometry
+        width, height = geometry.output_size
+        # The videos in the order of the seeds, then what --keep-base keeps: `resume` reads them in that order.
+        outputs = [str(self.prepared.outputs[item.key]) for item in self.prepared.relay[-1].items]
+        self.run.update_state(status="running", outputs=outputs)
+        missing = needed(self.prepared.relay, self.present)
+        self.emit(
+            "run_started",
+            stages=[
+                {"name": stage.name, "cached": not missing[stage.name], "items": len(stage.items)}
+                for stage in self.prepared.relay
+            ],
+            outputs=outputs,
+            width=width,
+            height=height,
+            frames=geometry.output_frames,
+            fps=str(geometry.output_fps),
+            recipe=recipe.to_dict(),
+        )
+        for note in self.prepared.notes:
+            self.emit("warning", message=note)
+
+    def deliver(self) -> tuple[Path, ...]:
+        """Copies the finished videos to their places; one that is there already stays."""
+        geometry, delivered = self.prepared.recipe.geometry, []
+        width, height = geometry.output_size
+        computed = self.run.state().stages["decode"].status == "computed"
+        for item in self.prepared.relay[-1].items:
+            video, path = find_video(self.prepared.home, item.key), self.prepared.outputs[item.key]
+            if video is None:
+                raise ArtifactError(f"The video of seed {item.params['seed']} was damaged after it was made.")
+            if not same(path, video):
+                deliver(video, path, self.prepared.overwrite)
+            base = item.params["role"] == "base"
+            self.emit(
+                "video_done",
+                path=str(path),
+                key=item.key,
+                seed=item.params["seed"],
+                role=item.params["role"],
+                cached=not computed,
+                width=width,
+                height=height,
+                frames=geometry.frames if base else geometry.output_frames,
+                fps=item.params["fps"],
+                bytes=video.bytes,
+            )
+            delivered.append(path)
+        return tuple(delivered)
+
+    def end_badly(self, error: RelayError) -> None:
+        resume = resume_command(self.run.id, self.prepared) if error.exit_code >= 4 else None
+        self.run.update_state(status="interrupted" if error.exit_code > 128 else "failed")
+        self.emit("error", exit_code=error.exit_code, message=error.message, advice=error.advice, resume=resume)
+
+    def check_interrupt(self) -> None:
+        if self.interrupts.requested:
+            raise Interrupted("Stopped between two stages.", exit_code=self.interrupts.exit_code)
+
+    def emit(self, event: str, **fields: Any) -> None:
+        message = {"event": event, "time": time.time(), "run": self.run.id, **fields}
+        self.run.append_event(message)
+        self.on_event(message)
+
+
+def figures(end: WorkerEnd) -> dict[str, Any]:
+    """What a worker's end says, for the run's state and for `stage_done`."""
+    return {
+        "pid": end.pid,
+        "seconds": end.seconds,
+        "mlx_peak": end.mlx_peak,
+        "process_peak": end.process_peak,
+        "bytes_read": dict(end.bytes_read),
+    }
+
+
+def error_of(end: WorkerEnd) -> RelayError:
+    """The error class of a worker's exit code."""
+    kinds: dict[int, type[RelayError]] = {
+        2: UsageError,
+        3: WeightsError,
+        5: OutOfMemory,
+        6: GpuFailure,
+        7: WorkerFailed,
+    }
+    kind = kinds.get(end.code, Interrupted if end.code > 128 else RelayError)
+    return kind(end.message, advice=end.advice, exit_code=end.code)
+
+
+def machine_lock() -> Path:
+    """One for all homes of a user: two runs at once would push each other out of memory."""
+    return Path(tempfile.gettempdir()) / f"ltx-relay-{os.getuid()}" / "machine.lock"
