@@ -1,0 +1,97 @@
+"""The pieces that the transformer, the connector and Gemma share, as functions of a flat dict of weights.
+
+`weights` maps official tensor names, relative to the component at hand, to arrays in the compute dtype. A
+result has the dtype of `x`: scalars and tables are cast to it, statistics of norms and softmax are
+accumulated in float32 by MLX's kernels.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import mlx.core as mx
+
+Weights = Mapping[str, mx.array]
+
+
+def under(weights: Weights, prefix: str) -> dict[str, mx.array]:
+    """The weights below a prefix, by their names relative to it."""
+    return {name[len(prefix) :]: array for name, array in weights.items() if name.startswith(prefix)}
+
+
+def blocks(weights: Weights, prefix: str, count: int) -> Iterator[dict[str, mx.array]]:
+    """Resident blocks `<prefix>0.` to `<prefix><count - 1>.`, one dict each, in order."""
+    for index in range(count):
+        yield under(weights, f"{prefix}{index}.")
+
+
+def fused(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    """One GPU kernel for a chain of elementwise operations.
+
+    On a CPU the chain runs as it stands: MLX would call a C++ compiler, for a second per function and no
+    gain.
+    """
+    compiled: Callable[..., mx.array] = mx.compile(function)
+
+    @functools.wraps(function)
+    def run(*arrays: mx.array) -> mx.array:
+        return (compiled if mx.default_device().type == mx.DeviceType.gpu else function)(*arrays)
+
+    return run
+
+
+def linear(weights: Weights, name: str, x: mx.array) -> mx.array:
+    """x W^T + b; every matrix product with a weight of these networks goes through here."""
+    weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+    return x @ weight.T if bias is None else mx.addmm(bias, x, weight.T)
+
+
+def rms_norm(x: mx.array, eps: float) -> mx.array:
+    """x / rms(x) over the last axis, without a weight."""
+    return mx.fast.rms_norm(x, None, eps)
+
+
+def layer_norm(x: mx.array, eps: float) -> mx.array:
+    """(x - mean) / std over the last axis, without weight and bias."""
+    return mx.fast.layer_norm(x, None, None, eps)
+
+
+@fused
+def modulate(x: mx.array, scale: mx.array, shift: mx.array) -> mx.array:
+    return x * (1 + scale) + shift
+
+
+@fused
+def add_gated(x: mx.array, y: mx.array, gate: mx.array) -> mx.array:
+    return x + y * gate
+
+
+@fused
+def gelu(x: mx.array) -> mx.array:
+    """GELU with the tanh approximation; float32 inside, as the reference's kernel computes it."""
+    y = x.astype(mx.float32)
+    y = 0.5 * y * (1 + mx.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y * y * y)))
+    return y.astype(x.dtype)
+
+
+def feed_forward(weights: Weights, name: str, x: mx.array) -> mx.array:
+    return linear(weights, f"{name}.net.2", gelu(linear(weights, f"{name}.net.0.proj", x)))
+
+
+def two_layer_projection(weights: Weights, name: str, x: mx.array) -> mx.array:
+    """The caption projection: linear, GELU, linear."""
+    return linear(weights, f"{name}.linear_2", gelu(linear(weights, f"{name}.linear_1", x)))
+
+
+def split_heads(x: mx.array, heads: int) -> mx.array:
+    """[batch, tokens, heads * size] -> [batch, heads, tokens, size]"""
+    batch, tokens, width = x.shape
+    return x.reshape(batch, tokens, heads, width // heads).swapaxes(1, 2)
+
+
+def join_heads(x: mx.array) -> mx.array:
+    """[batch, heads, tokens, size] -> [batch, tokens, heads * size]"""
+    batch, heads, tokens, size = x.shape
+    return x.swapaxes(1, 2).reshape(batch, tokens, heads * size)
