@@ -17,7 +17,7 @@ from functools import lru_cache
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 from weights.errors import WeightsError
 from weights.header_json import MalformedError, no_access, parse_json, plain
@@ -120,17 +120,25 @@ def read_config(header: Header) -> dict[str, Any]:
 def _read(path: Path, signature: Signature) -> Header:
     """Cached by what identifies the file, since recognising, planning and reading all want the header."""
     with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        size = status.st_size
-        if size == 0:
-            raise WeightsError(f"{path} is empty.", advice="Fetch it again.")
-        start = file.read(8)
-        length = int.from_bytes(start, "little")
-        if len(start) < 8 or size < 10 or length > MAX_HEADER or file.read(1) != b"{":
-            raise _not_safetensors(path, start + file.read(4096))
-        if 8 + length > size:
-            raise _truncated(path, size, f"at least {8 + length:,}")
-        raw = b"{" + file.read(length - 1)
+        return read_open_header(file, path)
+
+
+def read_open_header(file: BinaryIO, path: Path) -> Header:
+    """The header of a file that is open at its beginning, never from the cache: for who reads on in the same file.
+
+    `path` is for messages. WeightsError as `read_header`; OSError when reading fails.
+    """
+    status = os.fstat(file.fileno())
+    size = status.st_size
+    if size == 0:
+        raise WeightsError(f"{path} is empty.", advice="Fetch it again.")
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or size < 10 or length > MAX_HEADER or file.read(1) != b"{":
+        raise _not_safetensors(path, start + file.read(4096))
+    if 8 + length > size:
+        raise _truncated(path, size, f"at least {8 + length:,}")
+    raw = b"{" + file.read(length - 1)
     try:
         tensors, metadata = _entries(raw, 8 + length)
     except MalformedError as fault:
