@@ -1,0 +1,55 @@
+"""The video VAE's encoder: pixels to normalised latents (ltx-core 1.0.0, `VideoEncoder`; ltx2.md section 5.4).
+
+Always causal. The latent is the mean of the posterior, never a sample of it.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from weights.architecture.vae import Block, EncoderConfig
+from workers.networks import statistics as channels
+from workers.networks.convolution import conv3d
+from workers.networks.ops import Weights
+from workers.networks.vae_ops import (
+    Mode,
+    Watch,
+    patchify,
+    pixel_norm,
+    residual_block,
+    residual_stage,
+    silu,
+    space_to_depth,
+)
+
+
+def encode(
+    weights: Weights, config: EncoderConfig, statistics: Weights, pixels: mx.array, watch: Watch = lambda _: None
+) -> mx.array:
+    """pixels [1, 8k + 1, 32h, 32w, 3] in [-1, 1] -> latent [1, k + 1, h, w, 128], in the dtype of the pixels."""
+    mode = Mode("causal", "reflect" if config.padding == "reflect" else "zeros")
+    x = conv3d(weights, "conv_in.conv", patchify(pixels, config.patch), mode.time, mode.space)
+    for index, block in enumerate(config.blocks):
+        x = _run(weights, f"down_blocks.{index}", x, block, mode, watch)
+        watch(x)
+    x = conv3d(weights, "conv_out.conv", silu(pixel_norm(x)), mode.time, mode.space)
+    return channels.normalise(statistics, x[..., : config.latent_channels])
+
+
+def _run(weights: Weights, name: str, x: mx.array, block: Block, mode: Mode, watch: Watch) -> mx.array:
+    if block.kind == "res":
+        return residual_stage(weights, name, x, block, mode, watch)
+    if block.kind == "res_y":
+        return residual_block(weights, name, x, block, mode)
+    if block.kind == "conv":
+        return conv3d(weights, f"{name}.conv", x, mode.time, mode.space, block.stride)
+    return _downsample(weights, name, x, block, mode)
+
+
+def _downsample(weights: Weights, name: str, x: mx.array, block: Block, mode: Mode) -> mx.array:
+    """Space to depth of a convolution, plus that of the input averaged over groups of consecutive channels."""
+    if block.stride[0] == 2:
+        x = mx.concatenate([x[:, :1], x], axis=1)
+    skip = space_to_depth(x, block.stride)
+    skip = skip.reshape(*skip.shape[:-1], block.outputs, -1).mean(axis=-1)
+    return space_to_depth(conv3d(weights, f"{name}.conv.conv", x, mode.time, mode.space), block.stride) + skip

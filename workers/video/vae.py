@@ -1,0 +1,128 @@
+"""Video to latents and back, in tiles where asked: what the encode and decode stages call.
+
+Latents are `[1, 128, frames, height, width]`, normalised; frames are `[n, height, width, 3]`, RGB. Decoded frames
+come as they are finished, so that a whole video need not be in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from weights.architecture.vae import SPACE_SCALE, TIME_SCALE, DecoderConfig, EncoderConfig
+from weights.errors import UsageError, WorkerFailed
+from workers.networks import vae_decoder, vae_encoder
+from workers.networks.ops import Weights
+from workers.networks.vae_ops import Noise
+from workers.video.tiling import Box, Floats, TileSizes, decode_grid, decode_tiles, encode_grid, encode_tiles
+
+Frames = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+"""Called with (done, total) tiles."""
+Beat = Callable[[], None]
+"""Called after each block of a network: still alive."""
+
+
+def decode(
+    weights: Weights,
+    config: DecoderConfig,
+    statistics: Weights,
+    latent: mx.array,
+    sizes: TileSizes | None,
+    dtype: mx.Dtype,
+    *,
+    noise: Noise | None = None,
+    progress: Progress = lambda done, total: None,
+    beat: Beat = lambda: None,
+) -> Iterator[Frames]:
+    """Latent -> uint8 frames in order, a chunk at a time; without sizes, or when one tile holds it all, at once.
+
+    `weights` are the decoder's, in `dtype`. WorkerFailed when the decoder gives values that are no numbers.
+    """
+    x = latent.transpose(0, 2, 3, 4, 1).astype(dtype)
+    _, frames, height, width, _ = x.shape
+    grid = decode_grid(frames, height, width, sizes)
+    counted = _counter(progress, grid.count)
+
+    def tile(box: Box) -> Floats:
+        pixels = vae_decoder.decode(weights, config, statistics, x[:, *box], noise, _watch(beat))
+        result = np.array(pixels[0].astype(mx.float32), copy=False)
+        counted()
+        return result
+
+    for chunk in decode_tiles(tile, grid):
+        yield to_uint8(chunk)
+
+
+def encode(
+    weights: Weights,
+    config: EncoderConfig,
+    statistics: Weights,
+    frames: Frames | Floats,
+    sizes: TileSizes | None,
+    dtype: mx.Dtype,
+    *,
+    progress: Progress = lambda done, total: None,
+    beat: Beat = lambda: None,
+) -> mx.array:
+    """Frames -> latent in `dtype`. uint8 frames become value / 127.5 - 1; floats are in [-1, 1] already.
+
+    Frames beyond the last 8k + 1 are left out. `weights` are the encoder's, in `dtype`. UsageError when there is no
+    frame, or height or width is no multiple of 32.
+    """
+    count, height, width, _ = frames.shape
+    if count < 1 or height < 1 or width < 1 or height % SPACE_SCALE or width % SPACE_SCALE:
+        raise UsageError(
+            f"A video of {count} frames, {width}x{height}, cannot be encoded: "
+            f"it needs a frame, and sides that are multiples of {SPACE_SCALE}."
+        )
+    count -= (count - 1) % TIME_SCALE
+    grid = encode_grid(count, height, width, sizes)
+    counted = _counter(progress, grid.count)
+
+    def tile(box: Box) -> Floats:
+        part = frames[box]
+        pixels = part.astype(np.float32) / np.float32(127.5) - 1 if part.dtype == np.uint8 else part
+        latent = vae_encoder.encode(weights, config, statistics, mx.array(pixels)[None].astype(dtype), _watch(beat))
+        result = np.array(latent[0].astype(mx.float32), copy=False)
+        counted()
+        return result
+
+    return mx.array(encode_tiles(tile, grid)).transpose(3, 0, 1, 2)[None].astype(dtype)
+
+
+def to_uint8(pixels: Floats) -> Frames:
+    """[-1, 1] -> 0 to 255, truncated as in the reference; WorkerFailed when a value is no number."""
+    if not np.isfinite(pixels.sum(dtype=np.float64)):
+        raise WorkerFailed(
+            "The video decoder computed values that are no numbers.",
+            advice="Check the weights file (`weights verify`), or try --dtype float32.",
+        )
+    scaled = (pixels + np.float32(1)) / np.float32(2)
+    np.clip(scaled, 0, 1, out=scaled)
+    scaled *= np.float32(255)
+    return scaled.astype(np.uint8)
+
+
+def _watch(beat: Beat) -> Callable[[mx.array], None]:
+    """Evaluates after each block, which bounds what a GPU is given at once."""
+
+    def watch(x: mx.array) -> None:
+        mx.eval(x)
+        beat()
+
+    return watch
+
+
+def _counter(progress: Progress, total: int) -> Callable[[], None]:
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    return count
