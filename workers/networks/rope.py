@@ -54,7 +54,7 @@ def video_positions(grid: tuple[int, int, int], fps: float) -> Floats:
     cells = np.stack([axis.ravel() for axis in np.meshgrid(*(np.arange(n) for n in grid), indexing="ij")])
     edges = np.stack([cells, cells + 1], axis=-1) * np.array([TIME_SCALE, SPACE_SCALE, SPACE_SCALE])[:, None, None]
     edges[0] = np.maximum(edges[0] + 1 - TIME_SCALE, 0)
-    positions = edges.astype(np.float32)
+    positions: Floats = edges.astype(np.float32)
     positions[0] /= np.float32(fps)
     return positions
 
