@@ -15,8 +15,6 @@ from fractions import Fraction
 from pathlib import Path
 
 from weights.fingerprint import fingerprint
-from weights.resolve import WeightsRequest, WeightsSet, default_search, resolve
-from weights.tiny_model import TINY_DEFAULTS, is_tiny
 
 from cache.home import Home
 from cache.videos import find_video, same
@@ -30,6 +28,8 @@ from orchestrator.video_files import base_path, check_codec, output_paths
 from weights.architecture.transformer import TransformerConfig
 from weights.errors import UsageError, WeightsError
 from weights.header import read_header
+from weights.resolve import WeightsRequest, WeightsSet, default_search, resolve
+from weights.tiny_model import TINY_DEFAULTS, is_tiny
 
 TILES: Mapping[str, int] = {
     "spatial": 512,
@@ -94,7 +94,7 @@ def assemble(recipe: Recipe, weights: WeightsSet, home: Home, paths: Mapping[int
     sources = Sources(
         weights=weights,
         fingerprint=fingerprint_of,
-        numerics={**machine.numerics, "dtype": dtype},
+        numerics={**machine.numerics(), "dtype": dtype},
         home=home,
         tiles=TILES,
         container=next(iter(paths.values())).suffix.lower(),
@@ -132,8 +132,8 @@ def model_facts(weights: WeightsSet) -> ModelFacts:
     facts = ModelFacts(
         stage1_variant=weights.stage1.variant,
         layers=TransformerConfig.from_metadata(checkpoint.config).num_layers,
-        version=checkpoint.version,
-        spatial_scale=weights.spatial.scale if weights.spatial else Fraction(2),
+        version=checkpoint.version or "2.0",
+        spatial_scale=(weights.spatial and weights.spatial.scale) or Fraction(2),
     )
     if is_tiny(checkpoint.path):
         return ModelFacts(

@@ -17,26 +17,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.artifacts import publish_text, read, set_aside
+from cache.artifacts import read, set_aside
 from cache.home import Home, home_folder
 from cache.locks import hold_all
 from cache.runs import Run, create_run
 from cache.videos import deliver, find_video, same
+from orchestrator.ends import End, error_for
 from orchestrator.interrupts import Interrupts
 from orchestrator.pipeline import StagePlan, needed
 from orchestrator.prepare import Prepared, prepare_recipe
 from orchestrator.recipe import recipe_from_dict
 from orchestrator.supervisor import WorkerEnd, run_worker
-from weights.errors import (
-    ArtifactError,
-    GpuFailure,
-    Interrupted,
-    OutOfMemory,
-    RelayError,
-    UsageError,
-    WeightsError,
-    WorkerFailed,
-)
+from weights.errors import ArtifactError, RelayError, UsageError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -91,7 +83,7 @@ class RelayRun:
         try:
             self.begin()
             for stage in self.prepared.relay:
-                self.check_interrupt()
+                self.interrupts.check()
                 self.carry_out_stage(stage)
             outputs = self.deliver()
         except RelayError as error:
@@ -115,12 +107,14 @@ class RelayRun:
 
         with ExitStack() as held:
             keys = [self.prepared.home.lock_path(item.key) for item in self.missing(stage)]
-            held.enter_context(hold_all(keys, on_wait=waiting, stop=lambda: self.interrupts.requested))
+            held.enter_context(hold_all(keys, on_wait=waiting, stop=lambda: self.interrupts.code is not None))
             items = self.missing(stage)  # another run may have computed it while we waited
             if not items:
                 self.finish_stage(stage, "cached", {})
                 return
-            held.enter_context(hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.requested))
+            held.enter_context(
+                hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.code is not None)
+            )
             self.check_weights(stage)
             end = self.run_worker(stage, items)
             self.check_end(stage, end)
@@ -154,8 +148,6 @@ class RelayRun:
             params={**stage.params, **self.unkeyed_params(stage)},
             limits=Limits(memory=self.prepared.recipe.memory),
         )
-        job_path = self.run.job_path(stage.name)
-        publish_text(job_path, job.to_json())
 
         def forward(event: dict[str, Any]) -> None:
             if event.get("event") == "started":
@@ -167,11 +159,12 @@ class RelayRun:
 
         return run_worker(
             job,
-            job_path=job_path,
+            job_path=self.run.job_path(stage.name),
             log_path=self.run.log_path(stage.name),
             environment=self.prepared.environment.variables,
             on_event=forward,
             interrupts=self.interrupts,
+            backend=self.prepared.machine.backend,
         )
 
     def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
@@ -195,7 +188,7 @@ class RelayRun:
     def check_end(self, stage: StagePlan, end: WorkerEnd) -> None:
         if end.code:
             self.run.update_stage(stage.name, status="failed", **figures(end))
-            raise error_of(end)
+            raise error_for(End(end.code, end.kind, end.message, end.advice))
         absent = [item for item in stage.items if item in self.missing(stage)]
         if absent:
             raise WorkerFailed(f"The {stage.name} worker ended well, but its result {absent[0].output} is not there.")
@@ -267,10 +260,6 @@ class RelayRun:
         self.run.update_state(status="interrupted" if error.exit_code > 128 else "failed")
         self.emit("error", exit_code=error.exit_code, message=error.message, advice=error.advice, resume=resume)
 
-    def check_interrupt(self) -> None:
-        if self.interrupts.requested:
-            raise Interrupted("Stopped between two stages.", exit_code=self.interrupts.exit_code)
-
     def emit(self, event: str, **fields: Any) -> None:
         message = {"event": event, "time": time.time(), "run": self.run.id, **fields}
         self.run.append_event(message)
@@ -286,19 +275,6 @@ def figures(end: WorkerEnd) -> dict[str, Any]:
         "process_peak": end.process_peak,
         "bytes_read": dict(end.bytes_read),
     }
-
-
-def error_of(end: WorkerEnd) -> RelayError:
-    """The error class of a worker's exit code."""
-    kinds: dict[int, type[RelayError]] = {
-        2: UsageError,
-        3: WeightsError,
-        5: OutOfMemory,
-        6: GpuFailure,
-        7: WorkerFailed,
-    }
-    kind = kinds.get(end.code, Interrupted if end.code > 128 else RelayError)
-    return kind(end.message, advice=end.advice, exit_code=end.code)
 
 
 def machine_lock() -> Path:

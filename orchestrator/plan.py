@@ -1,0 +1,125 @@
+"""What a run would do, before it does anything: stages, what is cached, sizes, bytes of weights. From headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.artifacts import read
+from cache.videos import find_video
+from orchestrator.pipeline import StagePlan, needed
+from orchestrator.prepare import Prepared
+from weights.errors import ArtifactError
+from weights.header import read_header
+from weights.lora import match
+from weights.select import Selection, select
+from workers.protocol import Item
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """What a stage reads of one file: `bytes` of `file_bytes`, and how many tensors."""
+
+    role: str
+    path: str
+    bytes: int
+    tensors: int
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """`shape`: the latent that the stage makes, as [frames, height, width]; none for text and decode."""
+
+    name: str
+    cached: bool
+    items: int
+    weights: tuple[FilePlan, ...]
+    bytes: int
+    shape: tuple[int, ...] | None
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """Pixels; `base` and `output` are (width, height)."""
+
+    preset: str
+    backend: str
+    dtype: str
+    base: tuple[int, int]
+    output: tuple[int, int]
+    frames: int
+    output_frames: int
+    fps: str
+    output_fps: str
+    seeds: tuple[int, ...]
+    stages: tuple[StageReport, ...]
+    outputs: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def describe(prepared: Prepared) -> PlanReport:
+    """The report of a prepared run; reads headers, and verifies what is cached."""
+    recipe, geometry = prepared.recipe, prepared.recipe.geometry
+    missing = needed(prepared.relay, lambda stage, item: is_there(prepared, stage, item))
+    return PlanReport(
+        preset=recipe.preset,
+        backend=prepared.machine.backend,
+        dtype=prepared.dtype,
+        base=(recipe.width, recipe.height),
+        output=geometry.output_size,
+        frames=recipe.frames,
+        output_frames=geometry.output_frames,
+        fps=recipe.fps,
+        output_fps=str(geometry.output_fps),
+        seeds=recipe.seeds,
+        stages=tuple(report(stage, missing) for stage in prepared.relay),
+        outputs=tuple(str(path) for path in prepared.outputs.values()),
+    )
+
+
+def report(stage: StagePlan, missing: Mapping[str, tuple[Item, ...]]) -> StageReport:
+    files = tuple(file for use in stage.weights for file in files_of(use.role, Path(use.path), use.loras))
+    return StageReport(
+        name=stage.name,
+        cached=not missing[stage.name],
+        items=len(stage.items),
+        weights=files,
+        bytes=sum(file.bytes for file in files),
+        shape=tuple(stage.params["shape"]) if "shape" in stage.params else None,
+        keys=tuple(item.key for item in stage.items),
+    )
+
+
+def files_of(role: str, path: Path, loras: tuple[Any, ...]) -> list[FilePlan]:
+    """What is read in that role: one entry per role, and one per LoRA."""
+    selection = select(path, role)
+    read_bytes = selection.bytes
+    if role == "gemma":  # of the embedding only the prompts' rows are read
+        read_bytes -= selection.tensors["embed_tokens.weight"].info.nbytes
+    found = [FilePlan(role, str(path), read_bytes, len(selection.tensors), size_of(selection))]
+    for lora in loras:
+        header = read_header(Path(lora.path))
+        pairs = match(header, selection)
+        found.append(FilePlan("lora", lora.path, pairs.bytes, 2 * len(pairs.pairs), header.file_size))
+    return found
+
+
+def size_of(selection: Selection) -> int:
+    """Bytes of the files that the selection's tensors are in."""
+    return sum(path.stat().st_size for path in {stored.path for stored in selection.tensors.values()})
+
+
+def is_there(prepared: Prepared, stage: StagePlan, item: Item) -> bool:
+    if stage.name == "decode":
+        return find_video(prepared.home, item.key) is not None
+    try:
+        read(Path(item.output), key=item.key, stage=stage.name)
+    except ArtifactError:
+        return False
+    return True

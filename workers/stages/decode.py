@@ -1,0 +1,90 @@
+"""Decode: latents to video files. Frames go to the video encoder as they are finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.durable import temporary_path
+from cache.home import Home
+from cache.videos import publish_video
+from workers.arrays import DTYPES, read_array
+from workers.context import Context
+from workers.protocol import Item, Job
+from workers.sampling.noise import noise
+from workers.stages.loading import load
+from workers.video.codecs import codec
+from workers.video.tiling import TileSizes
+from workers.video.vae import decode
+from workers.video.writer import COMMENT, TITLE, VideoWriter
+
+Frames = NDArray[np.uint8]
+
+
+def run(job: Job, context: Context) -> None:
+    """Publishes every item's video under its key."""
+    dtype = DTYPES[job.dtype]
+    _, statistics = load(job, context, "statistics", dtype)
+    config, weights = load(job, context, "vae_decoder", dtype)
+    for index, item in enumerate(job.items):
+        context.item(item.key, index, len(job.items))
+        stepped = time.monotonic()
+
+        def progress(done: int, total: int, key: str = item.key) -> None:
+            nonlocal stepped
+            now = time.monotonic()
+            context.step(key, done, total, now - stepped)
+            stepped = now
+
+        def drawn(shape: tuple[int, ...], seed: int = item.params["seed"]) -> mx.array:
+            return mx.array(noise(seed, "decode", shape))
+
+        latent = read_array(item.inputs["latent"], "video")
+        frames = decode(
+            weights,
+            config,
+            statistics,
+            latent,
+            TileSizes(**job.params["tiles"]),
+            dtype,
+            noise=drawn if config.needs_noise else None,
+            progress=progress,
+            beat=context.heartbeat,
+        )
+        write(job, context, item, frames)
+        context.check_stop()
+
+
+def write(job: Job, context: Context, item: Item, frames: Iterator[Frames]) -> None:
+    """Encodes the frames, cut to the wanted size, and publishes the file."""
+    home, name = Home(Path(job.home)), job.params["codec"]
+    width, height = job.params["size"]
+    suffix = job.params["container"]
+    temporary = temporary_path(home.tmp)
+    metadata = {TITLE: job.params["title"], COMMENT: job.params["comments"][str(item.params["seed"])]}
+    with VideoWriter(
+        temporary,
+        width=width,
+        height=height,
+        fps=Fraction(item.params["fps"]),
+        codec=name,
+        metadata=metadata,
+        container=codec(name).containers[suffix],
+    ) as video:
+        for chunk in frames:
+            video.write(centre(chunk, width, height))
+    began = time.monotonic()
+    made = publish_video(home, item.key, temporary, suffix)
+    context.emit("artifact", key=item.key, path=str(made.path), bytes=made.bytes, seconds=time.monotonic() - began)
+
+
+def centre(frames: Frames, width: int, height: int) -> Frames:
+    """The middle of frames [n, rows, columns, 3]."""
+    top, left = (frames.shape[1] - height) // 2, (frames.shape[2] - width) // 2
+    return frames[:, top : top + height, left : left + width]

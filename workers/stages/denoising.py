@@ -1,0 +1,123 @@
+"""The denoising that stages 1 and 2 share: a transformer, its contexts, and a state that is saved after every step.
+
+Each item (one per seed) goes through all its steps before the next begins, with the weights loaded once. After each
+step the latent is in `partial/<key>`, so a killed run goes on from its last finished step, to the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from cache.artifacts import read
+from cache.home import Home
+from cache.partial import drop_partial, load_partial, save_partial
+from weights.architecture.transformer import BLOCKS
+from weights.errors import UsageError
+from workers.arrays import DTYPES, publish_arrays, to_array, to_tensor
+from workers.context import Context
+from workers.networks.ops import blocks
+from workers.networks.rope import video_positions
+from workers.protocol import Item, Job
+from workers.sampling.denoise import Predict, denoise
+from workers.sampling.guidance import Guidance
+from workers.sampling.latents import from_tokens, to_tokens
+from workers.sampling.noise import noise, noise_from_file, noised
+from workers.sampling.predictor import make_predictor
+from workers.sampling.schedules import Sigmas, distilled_sigmas, ltx2_sigmas, stage2_sigmas
+from workers.stages.loading import load
+
+SCHEDULES: dict[str, Callable[[int], Sigmas]] = {
+    "dev": ltx2_sigmas,
+    "distilled": distilled_sigmas,
+    "stage2": stage2_sigmas,
+}
+LATENT_CHANNELS = 128
+
+Clean = Callable[[Item], mx.array | None]
+"""The latent [1, 128, frames, height, width] that an item's noise is mixed with; None: nothing but noise."""
+
+
+def unfinished(job: Job, context: Context) -> dict[str, tuple[int, mx.array]]:
+    """The saved states of this job's items: key -> (steps done, latent tokens)."""
+    home, found = Home(Path(job.home)), {}
+    for item in job.items:
+        partial = load_partial(home, item.key, on_damage=context.warn)
+        if partial is not None and partial.total == job.params["steps"]:
+            found[item.key] = (partial.step, to_array(partial.tensors["latent"]))
+    return found
+
+
+def denoise_items(
+    job: Job, context: Context, saved: dict[str, tuple[int, mx.array]], clean: Clean, guidance: Guidance
+) -> None:
+    """Publishes `video` [1, 128, frames, height, width] of every item, normalised, in the compute dtype."""
+    dtype, shape = DTYPES[job.dtype], tuple(job.params["shape"])
+    sigmas = SCHEDULES[job.params["schedule"]](job.params["steps"])
+    config, weights = load(job, context, "transformer", dtype)
+    predict = predictor(job, context, config, weights, guidance, dtype)
+    for index, item in enumerate(job.items):
+        context.item(item.key, index, len(job.items))
+        done, latent = saved.pop(item.key, (0, None))
+        if latent is None:
+            latent = to_tokens(start(job, item, sigmas, clean(item), dtype))
+        elif done:
+            context.emit("resumed", key=item.key, index=done, total=job.params["steps"])
+        result = denoise(predict, latent, sigmas, start=done, on_step=saver(job, context, item))
+        began = time.monotonic()
+        video = {"video": from_tokens(result, shape)}
+        size = publish_arrays(item.output, item.key, job.stage, video, {})
+        drop_partial(Home(Path(job.home)), item.key)
+        context.emit("artifact", key=item.key, path=item.output, bytes=size, seconds=time.monotonic() - began)
+
+
+def predictor(
+    job: Job, context: Context, config: Any, weights: dict[str, mx.array], guidance: Guidance, dtype: mx.Dtype
+) -> Predict:
+    """The items share prompts and shape, so one predictor serves them all."""
+    text = read(Path(job.items[0].inputs["text"]), stage="text").tensors
+    positions = video_positions(tuple(job.params["shape"]), float(Fraction(job.params["fps"])))
+    top = {name: value for name, value in weights.items() if not name.startswith(BLOCKS)}
+    resident: Sequence[dict[str, mx.array]] = list(blocks(weights, BLOCKS, config.num_layers))
+    return make_predictor(
+        config,
+        top,
+        lambda: resident,
+        to_array(text["positive"]),
+        to_array(text["negative"]) if guidance.needs_negative else None,
+        positions,
+        guidance,
+        dtype,
+        after_block=lambda index: context.heartbeat(),
+    )
+
+
+def start(job: Job, item: Item, sigmas: Sigmas, clean: mx.array | None, dtype: mx.Dtype) -> mx.array:
+    """The noisy latent that denoising begins with, [1, 128, frames, height, width]."""
+    shape = (1, LATENT_CHANNELS, *job.params["shape"])
+    if clean is not None and clean.shape != shape:
+        raise UsageError(f"The latent before {job.stage} is {list(clean.shape)} instead of {list(shape)}.")
+    if "noise" in item.inputs:
+        values = noise_from_file(Path(item.inputs["noise"]), job.stage, shape)
+    else:
+        values = noise(item.params["seed"], job.stage, shape)
+    return noised(clean, mx.array(values), float(sigmas[0]), dtype)
+
+
+def saver(job: Job, context: Context, item: Item) -> Callable[[int, int, mx.array, float], None]:
+    """Saves the state after each step, reports it, and only then stops where a stop was asked for."""
+    home = Home(Path(job.home))
+
+    def on_step(done: int, total: int, latent: mx.array, seconds: float) -> None:
+        if done < total:  # the last step's state is the result itself
+            save_partial(home, item.key, done, total, {"latent": to_tensor(latent)})
+        context.step(item.key, done, total, seconds)
+        if done < total:
+            context.check_stop()
+
+    return on_step

@@ -1,0 +1,34 @@
+"""Temporal upscaling, latent to latent: n latent frames become 2n - 1, for twice the frame rate."""
+
+from __future__ import annotations
+
+import time
+
+from workers.arrays import DTYPES, publish_arrays, read_array
+from workers.context import Context
+from workers.networks.upsampler import upsample
+from workers.protocol import Job
+from workers.stages.loading import load
+
+
+def run(job: Job, context: Context) -> None:
+    """Publishes `video` [1, 128, 2n - 1, height, width] of every item, normalised."""
+    dtype = DTYPES[job.dtype]
+    _, statistics = load(job, context, "statistics", dtype)
+    config, weights = load(job, context, "upsampler", dtype)
+    for index, item in enumerate(job.items):
+        context.item(item.key, index, len(job.items))
+        began = stepped = time.monotonic()
+
+        def progress(done: int, total: int, key: str = item.key) -> None:
+            nonlocal stepped
+            now = time.monotonic()
+            context.step(key, done, total, now - stepped)
+            stepped = now
+
+        latent = read_array(item.inputs["latent"], "video").astype(dtype)
+        video = {"video": upsample(weights, config, statistics, latent, progress)}
+        began = time.monotonic()
+        size = publish_arrays(item.output, item.key, "temporal", video, {})
+        context.emit("artifact", key=item.key, path=item.output, bytes=size, seconds=time.monotonic() - began)
+        context.check_stop()

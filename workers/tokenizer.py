@@ -1,0 +1,63 @@
+"""From a prompt to token ids, as LTX-2 reads them: stripped, one `<bos>` in front, at most 1,024, no padding.
+
+`tokenizer.json` is read by `tokenizers`, the engine of transformers' own fast tokenizers, in a tenth of a second;
+transformers itself, which takes seconds to import, only where a folder has nothing but a `tokenizer.model`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from weights.errors import WeightsError
+
+MAX_TOKENS = 1024
+DEFAULT_BOS = 2
+
+
+def encode(folder: Path, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each prompt. WeightsError when the folder has no tokenizer, or one that cannot be read."""
+    bos = bos_id(folder)
+    ids_of = open_tokenizer(folder)
+    found = []
+    for prompt in prompts:
+        ids = ids_of(prompt.strip())
+        while ids[:1] == [bos]:
+            ids = ids[1:]
+        found.append([bos, *ids][:MAX_TOKENS])
+    return found
+
+
+def open_tokenizer(folder: Path) -> Callable[[str], list[int]]:
+    """A function from a text to its ids; it may or may not put `<bos>` in front."""
+    fast, slow = folder / "tokenizer.json", folder / "tokenizer.model"
+    try:
+        if fast.is_file():
+            from tokenizers import Tokenizer
+
+            tokenizer = Tokenizer.from_file(str(fast))
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            return lambda text: list(tokenizer.encode(text).ids)
+        if slow.is_file():
+            from transformers import AutoTokenizer
+
+            loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            return lambda text: list(loaded(text).input_ids)
+    except Exception as error:  # the libraries raise bare Exceptions for damaged files
+        raise WeightsError(f"The tokenizer in {folder} cannot be read: {error}.") from error
+    raise WeightsError(
+        f"{folder} has no tokenizer.json.",
+        advice="Fetch the text encoder again with all its files, the tokenizer's included.",
+    )
+
+
+def bos_id(folder: Path) -> int:
+    """The id that the model's config names for `<bos>`; 2, as in every Gemma, where it names none."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return DEFAULT_BOS
+    value = config.get("bos_token_id", DEFAULT_BOS) if isinstance(config, dict) else DEFAULT_BOS
+    return value if isinstance(value, int) else DEFAULT_BOS
