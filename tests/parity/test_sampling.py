@@ -39,7 +39,7 @@ def reference(golden):
 )
 def test_scheduler(reference, name, found):
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, np.array(reference[f"sigmas/{name}"]), rtol=0, atol=3e-7)
+    np.testing.assert_allclose(found, np.array(reference[f"sigmas/{name}"]), rtol=0, atol=2e-7)
 
 
 @pytest.mark.parametrize(

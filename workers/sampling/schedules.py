@@ -34,13 +34,17 @@ def ltx2_sigmas(steps: int, tokens: int = _MANY_TOKENS, terminal: float | None =
     """
     _check(steps)
     slope = (_SHIFT_MANY - _SHIFT_FEW) / (_MANY_TOKENS - _FEW_TOKENS)
-    shift = math.exp(_SHIFT_FEW + slope * (tokens - _FEW_TOKENS))
-    levels = 1 - np.arange(steps) / steps
-    levels = shift / (shift + (1 / levels - 1))
+    shift = np.float32(math.exp(_SHIFT_FEW - slope * _FEW_TOKENS + slope * tokens))
+    one = np.float32(1)
+    # The order of the float32 operations is the reference's: a sigma that differs in its last bit moves the highest
+    # frequencies of the timestep's embedding visibly. Levels count down from 1 in the first half, up from 0 after it.
+    step, index = one / np.float32(steps), np.arange(steps, dtype=np.float32)
+    levels = np.where(index < (steps + 1) // 2, one - step * index, step * (np.float32(steps) - index))
+    levels = shift * (one / (shift + (one / levels - one)))
     # A single step has nothing to stretch: it goes from noise to the end.
     if terminal is not None and steps > 1:
-        levels = 1 - (1 - levels) * (1 - terminal) / (1 - levels[-1])
-    return np.append(levels, 0.0).astype(np.float32)
+        levels = one - (one - levels) / ((one - levels[-1]) / np.float32(1 - terminal))
+    return np.append(levels, np.float32(0)).astype(np.float32)
 
 
 def distilled_sigmas(steps: int = len(DISTILLED) - 1) -> Sigmas:
