@@ -7,7 +7,7 @@ with its shape and in a dtype that we read, and nothing that the config does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -249,7 +249,7 @@ def _strict(
         ("of another shape than its config says", misshapen),
         (f"of a dtype that is not {', '.join(READABLE)}", unreadable),
     )
-    found = [f"{len(names):,} {what}: {_some(names)}" for what, names in faults if names]
+    found = [f"{len(names):,} {what}: {some(names)}" for what, names in faults if names]
     if found:
         raise WeightsError(
             f"The {wanted.title} of {path} does not fit ({len(shapes):,} tensors needed): {'; '.join(found)}.",
@@ -269,5 +269,6 @@ def _refuse_fp8(wanted: Component, path: Path, shapes: Shapes, present: Mapping[
         )
 
 
-def _some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few, for a message."""
     return ", ".join(plain(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
