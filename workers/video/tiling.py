@@ -129,9 +129,10 @@ def decode_tiles(decode: Callable[[Box], Floats], grid: Grid) -> Iterator[Floats
         for rows in grid.rows:
             for columns in grid.columns:
                 part = decode((time.source, rows.source, columns.source))
-                frames[:, rows.target, columns.target] += part * _shares(time, rows, columns)
+                _blend(frames, part, (time, rows, columns))
+        carried = frames[done:].copy()
         yield frames[:done]
-        carried = frames[done:]
+        del frames
 
 
 def encode_tiles(encode: Callable[[Box], Floats], grid: Grid) -> Floats:
@@ -145,7 +146,7 @@ def encode_tiles(encode: Callable[[Box], Floats], grid: Grid) -> Floats:
                 part = encode((time.source, rows.source, columns.source))
                 if result is None:
                     result = np.zeros((*grid.size, part.shape[-1]), np.float32)
-                result[time.target, rows.target, columns.target] += part * _shares(time, rows, columns)
+                _blend(result[time.target], part, (time, rows, columns))
     assert result is not None
     return result
 
@@ -240,6 +241,9 @@ def _normalised(spans: list[Span]) -> tuple[Span, ...]:
     return tuple(Span(s.source, s.target, np.divide(s.share, total[s.target], dtype=np.float32)) for s in spans)
 
 
-def _shares(time: Span, rows: Span, columns: Span) -> Floats:
-    plane = rows.share[:, None] * columns.share
-    return time.share[:, None, None, None] * plane[..., None]
+def _blend(result: Floats, part: Floats, tile: tuple[Span, Span, Span]) -> None:
+    """Adds the tile's part, weighted; frame by frame, so that no second array of its size is needed."""
+    time, rows, columns = tile
+    plane = (rows.share[:, None] * columns.share)[..., None]
+    for frame, share in enumerate(time.share):
+        result[frame, rows.target, columns.target] += part[frame] * (share * plane)

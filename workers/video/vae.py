@@ -96,15 +96,16 @@ def encode(
 
 def to_uint8(pixels: Floats) -> Frames:
     """[-1, 1] -> 0 to 255, truncated as in the reference; WorkerFailed when a value is no number."""
-    if not np.isfinite(pixels.sum(dtype=np.float64)):
-        raise WorkerFailed(
-            "The video decoder computed values that are no numbers.",
-            advice="Check the weights file (`weights verify`), or try --dtype float32.",
-        )
-    scaled = (pixels + np.float32(1)) / np.float32(2)
-    np.clip(scaled, 0, 1, out=scaled)
-    scaled *= np.float32(255)
-    return scaled.astype(np.uint8)
+    frames = np.empty(pixels.shape, np.uint8)
+    for index, frame in enumerate(pixels):
+        if not np.isfinite(frame).all():
+            raise WorkerFailed(
+                "The video decoder computed values that are no numbers.",
+                advice="Fetch the weights anew if they may be damaged, or try --dtype float32.",
+            )
+        scaled = (frame + np.float32(1)) / np.float32(2)
+        frames[index] = np.clip(scaled, 0, 1, out=scaled) * np.float32(255)
+    return frames
 
 
 def _watch(beat: Beat) -> Callable[[mx.array], None]:
