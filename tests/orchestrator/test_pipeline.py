@@ -1,0 +1,193 @@
+"""The stage graph: which stages a recipe means, what each reads, whose key depends on what, what has to be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.home import Home
+from orchestrator.pipeline import Sources, StagePlan, needed, relay
+from orchestrator.prepare import TILES, find_weights, model_facts
+from orchestrator.recipe import Recipe, WeightsChoice
+from orchestrator.settings import Settings, check, settle
+from weights.resolve import WeightsSet
+from workers.protocol import Item
+
+CHOICE = WeightsChoice(model="tiny")
+
+
+@pytest.fixture(scope="module")
+def weights() -> WeightsSet:
+    return find_weights(CHOICE, "max", two_stage=True, temporal=True)
+
+
+def make(weights: WeightsSet, **asked: Any) -> Recipe:
+    settings = Settings(**{"prompt": "a red ball", "weights": CHOICE, **asked})
+    return settle(check(settings), model_facts(weights))
+
+
+def stages_of(weights: WeightsSet, recipe: Recipe, **changes: Any) -> dict[str, StagePlan]:
+    sources = Sources(
+        weights=weights,
+        fingerprint=lambda path: f"print of {path.name}",
+        numerics={"backend": "cpu", "blas": "openblas", "threads": 2, "dtype": "float32"},
+        home=Home(Path("/home")),
+        tiles=TILES,
+        container=".mp4",
+    )
+    return {stage.name: stage for stage in relay(recipe, replace(sources, **changes))}
+
+
+def keys(stages: Mapping[str, StagePlan]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(item.key for item in stage.items) for name, stage in stages.items()}
+
+
+@pytest.mark.parametrize(
+    ("preset", "names"),
+    [
+        ("max", ["text", "stage1", "stage2", "temporal", "decode"]),
+        ("two-stage", ["text", "stage1", "stage2", "decode"]),
+        ("dev", ["text", "stage1", "decode"]),
+    ],
+)
+def test_stages_of_the_presets(weights: WeightsSet, preset: str, names: list[str]) -> None:
+    assert list(stages_of(weights, make(weights, preset=preset))) == names
+
+
+def test_each_worker_reads_its_own_networks_and_nothing_else(weights: WeightsSet) -> None:
+    stages = stages_of(weights, make(weights))
+    roles = {name: [use.role for use in stage.weights] for name, stage in stages.items()}
+    assert roles == {
+        "text": ["gemma", "projection", "connector"],
+        "stage1": ["transformer"],
+        "stage2": ["statistics", "upsampler", "transformer"],
+        "temporal": ["statistics", "upsampler"],
+        "decode": ["statistics", "vae_decoder"],
+    }
+    assert not stages["stage1"].weights[0].loras
+    assert len(stages["stage2"].weights[2].loras) == 1, "dev and the distilled LoRA are stage 2's model"
+
+
+CHANGES: list[tuple[dict[str, Any], str | None]] = [
+    ({"prompt": "a blue box"}, "text"),
+    ({"negative_prompt": "nothing"}, "text"),
+    ({"seeds": (1,)}, "stage1"),
+    ({"cfg": 3.0}, "stage1"),
+    ({"guidance_rescale": 0.5}, "stage1"),
+    ({"stg": 1.0}, "stage1"),
+    ({"steps_stage1": 14}, "stage1"),
+    ({"height": 96}, "stage1"),
+    ({"frames": 33}, "stage1"),
+    ({"fps": 25}, "stage1"),
+    ({"steps_stage2": 4}, "stage2"),
+    ({"temporal": False}, "decode"),
+    ({"codec": "hevc"}, "decode"),
+    ({"size": (380, 250)}, "decode"),
+    ({"memory": 8 << 30}, None),
+]
+
+
+@pytest.mark.parametrize(("change", "first"), CHANGES)
+def test_a_change_renews_what_depends_on_it_and_nothing_before(
+    weights: WeightsSet, change: dict[str, Any], first: str | None
+) -> None:
+    before, after = keys(stages_of(weights, make(weights))), keys(stages_of(weights, make(weights, **change)))
+    order = list(before)
+    renewed = order[order.index(first) :] if first else []
+    assert {name for name in after if after[name] != before[name]} == set(renewed) & set(after)
+
+
+@given(
+    st.fixed_dictionaries({name: st.booleans() for name in ("prompt", "cfg", "steps", "stage2", "codec", "seed")}),
+    st.fixed_dictionaries({name: st.booleans() for name in ("prompt", "cfg", "steps", "stage2", "codec", "seed")}),
+)
+def test_recipes_share_exactly_the_keys_of_what_they_share(
+    weights: WeightsSet, one: dict[str, bool], other: dict[str, bool]
+) -> None:
+    def build(flags: dict[str, bool]) -> dict[str, tuple[str, ...]]:
+        recipe = make(
+            weights,
+            prompt="a" if flags["prompt"] else "b",
+            cfg=2.0 if flags["cfg"] else 3.0,
+            steps_stage1=4 if flags["steps"] else 5,
+            steps_stage2=2 if flags["stage2"] else 3,
+            codec="h264" if flags["codec"] else "hevc",
+            seeds=(1,) if flags["seed"] else (2,),
+        )
+        return keys(stages_of(weights, recipe))
+
+    parts = {"text": {"prompt"}, "stage1": {"cfg", "steps", "seed"}, "stage2": {"stage2"}, "decode": {"codec"}}
+    decides: set[str] = set()
+    first, second = build(one), build(other)
+    for name in first:
+        decides |= parts.get(name, set())
+        assert (first[name] == second[name]) == all(one[flag] == other[flag] for flag in decides)
+
+
+def test_numerics_tiles_weights_and_container_are_in_the_keys(weights: WeightsSet) -> None:
+    recipe = make(weights)
+    base = keys(stages_of(weights, recipe))
+    assert keys(stages_of(weights, recipe, numerics={"backend": "metal", "dtype": "bfloat16"}))["text"] != base["text"]
+    tiled = keys(stages_of(weights, recipe, tiles={**TILES, "spatial": 256}))
+    assert tiled["temporal"] == base["temporal"]
+    assert tiled["decode"] != base["decode"]
+    assert keys(stages_of(weights, recipe, container=".mkv"))["decode"] != base["decode"]
+    other = keys(stages_of(weights, recipe, fingerprint=lambda path: f"{path.name}{'2' * ('spatial' in path.name)}"))
+    same_names = keys(stages_of(weights, recipe, fingerprint=lambda path: path.name))
+    assert other["stage1"] == same_names["stage1"]
+    assert other["stage2"] != same_names["stage2"]
+    assert keys(stages_of(weights, recipe, home=Home(Path("/elsewhere")))) == base, "a home's place changes no bit"
+
+
+def test_a_given_noise_is_in_the_key_by_its_content(weights: WeightsSet) -> None:
+    recipe = make(weights, noise="/a/noise.safetensors")
+    base = keys(stages_of(weights, recipe, noise_sha256="1"))
+    assert keys(stages_of(weights, replace(recipe, noise="/b/noise.safetensors"), noise_sha256="1")) == base
+    assert keys(stages_of(weights, recipe, noise_sha256="2"))["stage1"] != base["stage1"]
+    assert base["stage1"] != keys(stages_of(weights, replace(recipe, noise=None)))["stage1"]
+
+
+def test_a_sweep_shares_the_text(weights: WeightsSet) -> None:
+    stages = stages_of(weights, make(weights, seeds=(3, 4, 5), keep_base=True))
+    assert [len(stage.items) for stage in stages.values()] == [1, 3, 3, 3, 6]
+    single = keys(stages_of(weights, make(weights, seeds=(4,))))
+    assert keys(stages)["stage1"][1] == single["stage1"][0], "a seed's result does not depend on its neighbours"
+    assert keys(stages)["decode"][1] == single["decode"][0]
+
+
+def names_of(todo: Mapping[str, tuple[Item, ...]]) -> set[str]:
+    return {name for name, items in todo.items() if items}
+
+
+def test_what_is_needed_is_found_from_the_end(weights: WeightsSet) -> None:
+    stages = tuple(stages_of(weights, make(weights)).values())
+
+    def todo(*there: str) -> set[str]:
+        return names_of(needed(stages, lambda stage, item: stage.name in there))
+
+    assert todo() == {"text", "stage1", "stage2", "temporal", "decode"}
+    assert todo("text", "stage1", "stage2", "temporal", "decode") == set()
+    assert todo("decode") == set(), "a finished video needs nothing before it"
+    assert todo("temporal") == {"decode"}
+    assert todo("text", "stage1") == {"stage2", "temporal", "decode"}
+    assert todo("stage2") == {"temporal", "decode"}
+    assert todo("stage1") == {"text", "stage2", "temporal", "decode"}, "stage 2 reads the text too"
+
+
+def test_only_the_missing_seed_is_needed(weights: WeightsSet) -> None:
+    stages = stages_of(weights, make(weights, seeds=(3, 4)))
+    lost = {stages[name].items[1].key for name in ("stage2", "temporal", "decode")}
+    todo = needed(tuple(stages.values()), lambda stage, item: item.key not in lost)
+    assert {name: [item.params.get("seed") for item in items] for name, items in todo.items()} == {
+        "text": [],
+        "stage1": [],
+        "stage2": [4],
+        "temporal": [4],
+        "decode": [4],
+    }
