@@ -131,12 +131,9 @@ def check_output(output: Path, overwrite: bool = False) -> bool:
             raise UsageError(f"The output's folder {folder} {problem}.", advice="Make it first, or change --output.")
         if not output.name or output.is_dir():
             raise UsageError(f"The output {output} is a folder.", advice="Name a file in it with --output.")
-        if os.path.lexists(output):
-            if output.exists() and not output.is_file():
-                raise UsageError(f"The output {output} is not a regular file.", advice="Change --output.")
-            there = True
-        else:
-            there = False
+        there = _lexists(output)
+        if there and output.exists() and not output.is_file():
+            raise UsageError(f"The output {output} is not a regular file.", advice="Change --output.")
         if overwrite or not there:
             probe = temporary_path(_target(output, overwrite).parent)
             try:
@@ -155,11 +152,11 @@ def deliver(video: VideoObject, output: Path, overwrite: bool) -> None:
     disk is full; ArtifactError when our copy turns out to be damaged. `output` is as it was then.
     """
     there = check_output(output)
+    sweep(output.parent)
     if there and same(output, video):
         return
     if there and not overwrite:
         raise _occupied(output)
-    sweep(output.parent)
     target = _target(output, overwrite)
     temporary = temporary_path(target.parent)
     try:
@@ -176,6 +173,15 @@ def deliver(video: VideoObject, output: Path, overwrite: bool) -> None:
         raise _output_error(error, output, video.bytes) from error
     finally:
         remove(temporary)
+
+
+def _lexists(path: Path) -> bool:
+    """As os.path.lexists, which calls a name that is too long a file that is not there; here it is an OSError."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _target(output: Path, overwrite: bool) -> Path:

@@ -50,6 +50,35 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Calls]:
     return start
 
 
+@pytest.fixture
+def order(watch: Callable[..., Calls]) -> Callable[[], list[str]]:
+    """order(): a list that fills with what is written, synced, linked and renamed from then on."""
+
+    def start() -> list[str]:
+        steps: list[str] = []
+        kinds: dict[int, str] = {}
+
+        def action(n: int, name: str, do: Callable[[], Any]) -> Any:
+            arguments = calls.made[-1][1]
+            if name == "fsync" and kinds[arguments[0]] == "file":
+                steps.append(f"fsync file of {os.fstat(arguments[0]).st_size}")
+            elif name == "fsync":
+                steps.append("fsync folder")
+            elif name == "write":
+                steps.append(f"write {len(arguments[1])}")
+            elif name in ("replace", "rename", "link"):
+                steps.append(f"{name} -> {Path(arguments[1]).name}")
+            result = do()
+            if name == "open":
+                kinds[result] = "folder" if arguments[1] & os.O_DIRECTORY else "file"
+            return result
+
+        calls = watch(action)
+        return steps
+
+    return start
+
+
 MODES = ("before", "after", "half")
 
 
