@@ -11,6 +11,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from workers.networks import host
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -61,3 +63,10 @@ def golden() -> Callable[[str], Golden]:
 def error() -> Callable[[mx.array, mx.array], float]:
     """error(actual, expected): the largest absolute difference in units of the expected values' standard deviation."""
     return _error
+
+
+@pytest.fixture(params=["numpy", "mlx"])
+def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to compute on a CPU; the second is the one of GPUs, unfused."""
+    if request.param == "mlx":
+        monkeypatch.setattr(host, "applies", lambda x: False)

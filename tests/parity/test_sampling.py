@@ -17,6 +17,7 @@ from workers.sampling.predictor import make_predictor
 from workers.sampling.schedules import ltx2_sigmas, stage2_sigmas
 
 BOUND = 5e-5
+pytestmark = pytest.mark.usefixtures("arithmetic")
 GUIDED = Guidance(cfg=3.0, rescale=0.7, stg=1.0, stg_blocks=(1,))
 
 

@@ -14,6 +14,7 @@ from workers.networks.ops import blocks
 from workers.networks.projection import normalise, project
 
 BOUND = 5e-5
+pytestmark = pytest.mark.usefixtures("arithmetic")
 TEXTS = ("short", "long", "one")
 
 

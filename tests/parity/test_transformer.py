@@ -15,6 +15,7 @@ from workers.networks.ops import blocks
 from workers.networks.transformer import Pass, Tokens
 
 BOUND = 5e-5
+pytestmark = pytest.mark.usefixtures("arithmetic")
 VIDEO_CASES = ("uniform", "per_token", "stg", "interleaved", "float32_rope")
 JOINT_CASES = ("joint", "joint_per_token", "joint_stg", "joint_isolated")
 NONE = frozenset()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from workers.networks.ops import Weights, join_heads, linear, split_heads
+from workers.networks.ops import Weights, attention, join_heads, linear, split_heads
 from workers.networks.rope import Rope, rotate
 
 
@@ -37,8 +37,7 @@ def attend(
     """Attention of x [batch, tokens, width] over known keys and values, gated where the weights have a gate."""
     queries = mx.fast.rms_norm(linear(weights, f"{name}.to_q", x), weights[f"{name}.q_norm.weight"], eps)
     queries = _with_heads(queries, rope, heads)
-    scale = queries.shape[-1] ** -0.5
-    result = mx.fast.scaled_dot_product_attention(queries, known.keys, known.values, scale=scale)
+    result = attention(queries, known.keys, known.values, queries.shape[-1] ** -0.5)
     return _output(weights, name, x, result)
 
 

@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from weights.architecture.gemma import GemmaConfig
-from workers.networks.ops import Weights, gelu, join_heads, linear, split_heads
+from workers.networks.ops import Weights, attention, gelu, join_heads, linear, split_heads
 from workers.networks.rope import turn_halves
 
 
@@ -85,12 +85,12 @@ def _attention(config: GemmaConfig, weights: Weights, index: int, x: mx.array, t
         normed = _norm(config, weights[f"self_attn.{name}_norm.weight"], heads(name, count))
         return turn_halves(normed.astype(mx.float32), cos, sin).astype(x.dtype)
 
-    result = mx.fast.scaled_dot_product_attention(
+    result = attention(
         turned("q", config.num_attention_heads),
         turned("k", config.num_key_value_heads),
         heads("v", config.num_key_value_heads),
-        scale=config.query_pre_attn_scalar**-0.5,
-        mask="causal" if full or table.window is None else table.window,
+        config.query_pre_attn_scalar**-0.5,
+        "causal" if full or table.window is None else table.window,
     )
     return linear(weights, "self_attn.o_proj", join_heads(result)[0])
 

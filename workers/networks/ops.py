@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import mlx.core as mx
 
+from workers.networks import host, host_tokens
+
 Weights = Mapping[str, mx.array]
 
 
@@ -45,6 +47,8 @@ def fused(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
 def linear(weights: Weights, name: str, x: mx.array) -> mx.array:
     """x W^T + b; every matrix product with a weight of these networks goes through here."""
     weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+    if host.applies(x):
+        return host_tokens.linear(x, weight, bias)
     return x @ weight.T if bias is None else mx.addmm(bias, x, weight.T)
 
 
@@ -68,9 +72,13 @@ def add_gated(x: mx.array, y: mx.array, gate: mx.array) -> mx.array:
     return x + y * gate
 
 
-@fused
 def gelu(x: mx.array) -> mx.array:
     """GELU with the tanh approximation; float32 inside, as the reference's kernel computes it."""
+    return host_tokens.gelu(x) if host.applies(x) else _gelu(x)
+
+
+@fused
+def _gelu(x: mx.array) -> mx.array:
     y = x.astype(mx.float32)
     y = 0.5 * y * (1 + mx.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y * y * y)))
     return y.astype(x.dtype)
@@ -95,3 +103,15 @@ def join_heads(x: mx.array) -> mx.array:
     """[batch, heads, tokens, size] -> [batch, tokens, heads * size]"""
     batch, heads, tokens, size = x.shape
     return x.swapaxes(1, 2).reshape(batch, tokens, heads * size)
+
+
+def attention(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | str | None = None
+) -> mx.array:
+    """softmax(scale q k^T) v, [1, heads, tokens, size]; keys and values may have fewer heads than queries.
+
+    mask: None, "causal", or [tokens, tokens] with True where a query may look.
+    """
+    if host.applies(queries):
+        return host_tokens.attention(queries, keys, values, scale, mask)
+    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
