@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -74,3 +74,14 @@ def _read_video(path: Path) -> DecodedVideo:
 def read_video() -> Callable[[Path], DecodedVideo]:
     """Decodes a whole (small) video file."""
     return _read_video
+
+
+@pytest.fixture(scope="module")
+def on_the_cpu() -> Iterator[None]:
+    """MLX computes on the CPU, where numbers are the same on every machine."""
+    import mlx.core as mx
+
+    before = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(before)

@@ -30,6 +30,8 @@ from workers.networks import host, upsampler, vae_decoder
 from workers.video import vae
 from workers.video.tiling import Box, TileSizes, decode_grid, decode_tiles
 
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
+
 TOLERANCE = 2e-5
 """Of the output's standard deviation."""
 
@@ -38,14 +40,6 @@ TOLERANCE = 2e-5
 def goldens() -> Iterator[Callable[[str], Floats]]:
     with safe_open(Path(__file__).parent / "data" / "vae.safetensors", "np") as file:
         yield file.get_tensor
-
-
-@pytest.fixture(autouse=True)
-def on_the_cpu() -> Iterator[None]:
-    before = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(before)
 
 
 @pytest.fixture(params=["host", "mlx"])
@@ -137,7 +131,8 @@ def test_tiled_decode_chunk_by_chunk(case: cases.Case, goldens: Callable[[str], 
     chunks = decode(case)
     with safe_open(Path(__file__).parent / "data" / "vae.safetensors", "np") as file:
         lengths = json.loads(file.metadata()["chunks"])[case.name]
-    assert [chunk.shape[2] for chunk in chunks] == lengths
+    # The reference also yields an empty chunk where two tiles begin with the same latent.
+    assert [chunk.shape[2] for chunk in chunks] == [length for length in lengths if length]
     check(goldens, f"tiled-decode/{case.name}", np.concatenate(chunks, axis=2))
 
 

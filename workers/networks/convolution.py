@@ -33,14 +33,13 @@ def conv3d(weights: Weights, name: str, x: mx.array, time: Time, space: Space, s
     sources = _sources(x.shape[1], time) if weight.shape[1] == 3 else list(range(x.shape[1]))
     if host.applies(x) and stride == _STRIDE_1:
         return host.convolve(x[0], weight, bias, sources, space == "reflect")[None]
-    if weight.shape[1] == 1:
-        return (mx.conv2d(x[0], weight[:, 0], stride=stride[1:], padding=1) + bias)[None]
-    x = _pad_time(x, time)
     # Metal's fast path wants no padding in depth, and takes it in height and width for nothing.
     padding = 1 if space == "zeros" else 0
     if space == "reflect":
         x = _reflect(_reflect(x, 2), 3)
-    return mx.conv3d(x, weight, stride=stride, padding=(0, padding, padding)) + bias
+    if weight.shape[1] == 1:
+        return (mx.conv2d(x[0], weight[:, 0], stride=stride[1:], padding=padding) + bias)[None]
+    return mx.conv3d(_pad_time(x, time), weight, stride=stride, padding=(0, padding, padding)) + bias
 
 
 def _sources(frames: int, time: Time) -> list[int | None]:

@@ -76,7 +76,7 @@ class Grid:
         return self.time[-1].target.stop, self.rows[-1].target.stop, self.columns[-1].target.stop
 
     def chunks(self) -> list[int]:
-        """How many frames are finished after each temporal row of tiles."""
+        """How many frames are finished after each temporal row of tiles; 0 where two begin with the same latent."""
         starts = [span.target.start for span in self.time]
         return [after - start for start, after in zip(starts, [*starts[1:], self.size[0]], strict=True)]
 
@@ -114,7 +114,7 @@ def encode_grid(frames: int, height: int, width: int, sizes: TileSizes | None) -
 
 
 def decode_tiles(decode: Callable[[Box], Floats], grid: Grid) -> Iterator[Floats]:
-    """Finished frames [n, height, width, 3] in order; `grid.chunks()` says how many at a time.
+    """Finished frames [n, height, width, 3] in order; `grid.chunks()` says how many at a time, and none is empty.
 
     decode: a box of latents -> its pixels [frames, height, width, 3].
     """
@@ -131,7 +131,8 @@ def decode_tiles(decode: Callable[[Box], Floats], grid: Grid) -> Iterator[Floats
                 part = decode((time.source, rows.source, columns.source))
                 _blend(frames, part, (time, rows, columns))
         carried = frames[done:].copy()
-        yield frames[:done]
+        if done:
+            yield frames[:done]
         del frames
 
 
