@@ -3,8 +3,8 @@
 Guarantees: the fingerprint depends on content only, never on name, place or time; it changes with any change of the
 header or the size, and with changes of the sampled parts; a file of up to 64 MiB is hashed whole. A flipped bit between
 the samples of a larger file is not noticed. A file in a Hugging Face cache has its SHA-256 in its blob's name, which is
-taken with header and size. A memo (a text file, a line for each fingerprint) keeps what was computed, for as long as the
-file system says that the file is the same; a damaged, full or unwritable memo costs time only.
+taken with header and size. A memo (a text file, a line for each fingerprint) keeps what was computed, for as long as
+the file system says that the file is the same; a damaged, full or unwritable memo costs time only.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from weights import lora, reader
+from weights import lora, lora_fuse, reader
 from weights.header import read_header
 from weights.select import Selection, select
 from workers.context import Context
@@ -30,7 +30,7 @@ def read_tensors(selection: Selection, use: WeightsUse, context: Context, dtype:
     weights = reader.load(selection, dtype, on_read=context.record_read)
     for one in use.loras:
         match = lora.match(read_header(Path(one.path)), selection)
-        lora.fuse(weights, match, one.strength, on_read=context.record_read)
+        lora_fuse.fuse(weights, match, one.strength, on_read=context.record_read)
     context.heartbeat()
     context.emit("loaded", role=use.role, seconds=time.monotonic() - began, bytes=selection.bytes)
     return weights
