@@ -1,0 +1,90 @@
+"""The console script `ltx-relay`: its commands, and the one place where every exception becomes an exit code.
+
+Importing this module imports Typer and the declarations of the flags, nothing that computes; `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from orchestrator.commands.ends import report
+from orchestrator.commands.generate import generate, resume
+from orchestrator.commands.pages import GroupPage, Page
+from orchestrator.commands.plan import plan
+from orchestrator.commands.runs import list_command, runs, show_command
+from orchestrator.display.streams import Stream, open_standard_streams
+
+PROGRAM = "ltx-relay"
+EPILOG = "ltx-relay COMMAND --help tells more, for example ltx-relay generate --help."
+EXAMPLES = """Examples:
+  ltx-relay generate "A red ball bouncing on green grass" --model tiny -o ball.mp4
+  ltx-relay generate "A fox in the snow" --size 1920x1080 --seeds 4 --memory 24GB
+  ltx-relay generate "A fox in the snow" --preset draft --frames 49"""
+
+
+def print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version(PROGRAM)
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            number = "(not installed)"
+        Stream(sys.stdout).write(f"{PROGRAM} {number}\n")
+        raise typer.Exit
+
+
+def relay(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.", show_default=False),
+    ] = False,
+) -> None:
+    """Make the best video that LTX-2 can make on a machine whose memory cannot hold LTX-2.
+
+    One worker process after the other, each with only its own weights; what was computed once is used again.
+    """
+    if context.invoked_subcommand is None:
+        Stream(sys.stdout).write(context.get_help() + "\n")
+
+
+def build() -> typer.Typer:
+    """The program's commands. Errors are left to `main`: Typer prints none and shows no traceback of its own."""
+    app = typer.Typer(cls=GroupPage, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EPILOG)
+    app.callback(invoke_without_command=True)(relay)
+    app.command(cls=Page, epilog=EXAMPLES)(generate)
+    app.command(cls=Page)(resume)
+    app.command(cls=Page)(plan)
+    records = typer.Typer(cls=GroupPage, rich_markup_mode=None)
+    records.callback(invoke_without_command=True)(runs)
+    records.command("list", cls=Page)(list_command)
+    records.command("show", cls=Page)(show_command)
+    app.add_typer(records, name="runs")
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program and returns its exit code: 0, or what `orchestrator.commands.ends` makes of the error."""
+    open_standard_streams()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    flags = words[: words.index("--")] if "--" in words else words
+    try:
+        code = build()(args=words, prog_name=PROGRAM, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
+    except BaseException as error:
+        return report(error, json="--json" in flags, debug="--debug" in flags)
+
+
+def console_script() -> None:  # pragma: no cover (the same as main, for `python -m`)
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    console_script()

@@ -1,0 +1,146 @@
+"""From flags to `Settings`: texts become sizes, rates, seeds and bytes, and paths become absolute.
+
+Only what `orchestrator.settings.check` cannot see is refused here (2): texts that are no number, and two flags for one
+thing. A relative path would mean something else when the run is resumed from another folder, so none gets into a
+recipe.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from orchestrator import sizes
+from orchestrator.commands.options import Flags
+from orchestrator.recipe import MAX_BYTES, Recipe, WeightsChoice, recipe_from_json
+from orchestrator.settings import Settings, with_recipe
+from weights.errors import UsageError
+
+MAX_SEEDS = 1_000
+_INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
+_MEMORY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kmgt]?i?b|[kmgt])", re.IGNORECASE)
+
+
+def settings_of(flags: Flags) -> Settings:
+    """UsageError (2) for what cannot be read; ranges and contradictions are `check`'s."""
+    if flags.json and flags.quiet:
+        raise UsageError("--json and --quiet contradict each other; give one.")
+    recipe = read_recipe(flags.recipe) if flags.recipe is not None else None
+    if flags.prompt is None and recipe is None:
+        raise UsageError("There is no prompt; say in a sentence what the video shows, in quotes.")
+    if flags.prompt is not None and not flags.prompt.strip():
+        raise UsageError("The prompt is empty; say in a sentence what the video shows.")
+    seeds = parse_seeds(flags.seed, flags.seeds, recipe.seeds[0] if recipe and recipe.seeds else 0)
+    settings = Settings(
+        prompt=flags.prompt or "",
+        negative_prompt=flags.negative_prompt,
+        preset=flags.preset,
+        pipeline=flags.pipeline,
+        height=flags.height,
+        width=flags.width,
+        size=None if flags.size is None else sizes.parse_size(flags.size),
+        frames=flags.frames,
+        fps=None if flags.fps is None else sizes.parse_fps(flags.fps),
+        steps=flags.steps,
+        steps_stage1=flags.steps_stage1,
+        steps_stage2=flags.steps_stage2,
+        cfg=flags.cfg,
+        cfg_stage1=flags.cfg_stage1,
+        guidance_rescale=flags.guidance_rescale,
+        stg=flags.stg,
+        stg_blocks=None if flags.stg_blocks is None else parse_integers("--stg-blocks", flags.stg_blocks),
+        temporal=flags.temporal,
+        seeds=seeds,
+        random_seed=seeds == (),
+        weights=WeightsChoice(
+            model=flags.model if flags.model == "tiny" else absolute(flags.model),
+            weights=absolute(flags.weights),
+            weights_stage1=absolute(flags.weights_stage1),
+            weights_stage2=absolute(flags.weights_stage2),
+            gemma=absolute(flags.gemma),
+            spatial_upscaler=absolute(flags.spatial_upscaler_weights),
+            temporal_upscaler=absolute(flags.temporal_weights),
+            model_variant=flags.model_variant,
+        ),
+        dtype=flags.dtype,
+        fp16=flags.fp16,
+        codec=flags.codec,
+        keep_base=flags.keep_base,
+        noise=absolute(flags.noise),
+        memory=None if flags.memory is None else parse_memory(flags.memory),
+        generate_audio=flags.generate_audio,
+    )
+    return settings if recipe is None else with_recipe(recipe, settings)
+
+
+def output_of(flags: Flags) -> Path | None:
+    if flags.output is None:
+        return None
+    if not flags.output or flags.output.endswith("/"):
+        raise UsageError(f"--output {flags.output!r} names no file.")
+    return Path(flags.output)
+
+
+def read_recipe(name: str) -> Recipe:
+    """The recipe in a JSON file; UsageError naming the file."""
+    path = Path(name).expanduser()
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        words = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        raise UsageError(f"--recipe {name} cannot be read: {words}.") from error
+    try:
+        return recipe_from_json(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--recipe {name} is not a recipe of ltx-relay: it is not text.") from error
+    except UsageError as error:
+        raise UsageError(f"--recipe {name}: {error.message}", advice=error.advice) from error
+
+
+def parse_seeds(said: Iterable[str] | None, count: int | None, default: int = 0) -> tuple[int, ...] | None:
+    """The seeds in order; None: not said; empty: `random`."""
+    words = [word.strip() for text in said or () for word in text.split(",")]
+    if [word.lower() for word in words] == ["random"]:
+        if count is not None:
+            raise UsageError("--seeds counts up from a numbered --seed, not from a random one.")
+        return ()
+    seeds = tuple(integer("--seed", word, "a number, several with commas, or random") for word in words)
+    if count is None:
+        return seeds if words else None
+    if not 1 <= count <= MAX_SEEDS:
+        raise UsageError(f"--seeds {count} is out of range: it must be between 1 and {MAX_SEEDS}.")
+    if len(seeds) > 1:
+        raise UsageError("--seeds counts up from one --seed; here are several.")
+    first = seeds[0] if seeds else default
+    return tuple(range(first, first + count))
+
+
+def parse_integers(flag: str, text: str) -> tuple[int, ...]:
+    return tuple(integer(flag, word.strip(), "a number, or several with commas") for word in text.split(","))
+
+
+def integer(flag: str, text: str, what: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise UsageError(f"{flag} {text!r:.60} is not {what}.")
+    return int(text)
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of `24GB`, `24GiB`, `24g` or `1536 MB`: memory is counted in powers of two, as machines are sold."""
+    match = _MEMORY.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"--memory {text!r:.60} is not an amount of memory; write for example 24GB.")
+    number, unit = match.groups()
+    power = "bkmgt".index(unit[0].lower())
+    size = int(float(number) * 1024**power)
+    if size < 64 << 20:
+        raise UsageError(f"--memory {text} is less than any worker needs; write for example 24GB.")
+    return size
+
+
+def absolute(path: str | None) -> str | None:
+    """Absolute and with `~` resolved; a path that was not said stays None."""
+    return None if path is None else os.path.abspath(os.path.expanduser(path))

@@ -1,0 +1,148 @@
+"""`runs list` and `runs show`: what was done, by which process, with how much memory, from which files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.commands.generate import chosen_home
+from orchestrator.commands.options import Debug, Home, Json
+from orchestrator.commands.sheet import Line, write_lines
+from orchestrator.display.streams import Stream
+from orchestrator.display.words import duration, file_size, memory_size, stage_label
+from weights.errors import RelayError
+from workers.protocol import STAGES
+
+STATUS_STYLES = {"done": "green", "running": "cyan", "failed": "red", "interrupted": "yellow"}
+
+
+def runs(context: typer.Context, home: Home = None, json: Json = False, debug: Debug = False) -> None:
+    """List runs, or show what one of them did.
+
+    Without a command: list.
+    """
+    if context.invoked_subcommand is None:
+        show_list(home, json)
+
+
+def list_command(home: Home = None, json: Json = False, debug: Debug = False) -> None:
+    """List all runs, the newest first."""
+    show_list(home, json)
+
+
+def show_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, the beginning of its id, or last.")],
+    home: Home = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show one run: per stage its process, seconds, peak memory, bytes read, and what was cached."""
+    from cache.runs import open_run
+
+    record = run_record(open_run(chosen_home(home), run))
+    if json:
+        write_json(record)
+    else:
+        write_lines(run_lines(record))
+
+
+def show_list(home: str | None, json: bool) -> None:
+    from cache.runs import list_runs, open_run
+
+    at = chosen_home(home)
+    records = []
+    for summary in list_runs(at):
+        record = asdict(summary)
+        try:
+            record["prompt"] = open_run(at, summary.id).recipe().get("prompt")
+        except RelayError:  # damaged, or deleted in this moment; its line says so or comes without the prompt
+            record["prompt"] = None
+        records.append(record)
+    if json:
+        for record in records:
+            write_json(record)
+    elif records:
+        width = max(len(record["id"]) for record in records)
+        write_lines(list_line(record, width) for record in records)
+    else:
+        Stream(sys.stderr).write("There is no run yet; `ltx-relay generate` makes one.\n")
+
+
+def list_line(record: Mapping[str, Any], width: int) -> Line:
+    status = str(record["status"])
+    about = record["problem"] or record["prompt"] or ""
+    return [
+        (f"{record['id']:<{width}}  ", "bold"),
+        (f"{status:<12}", STATUS_STYLES.get(status, "red")),
+        (f"{moment(record['created']):<18}", "dim"),
+        (str(about), ""),
+    ]
+
+
+def run_record(run: Any) -> dict[str, Any]:
+    """Everything that `runs show` tells, as JSON has it; stages in the order of the relay."""
+    state = run.state()
+    order = {name: place for place, name in enumerate(STAGES)}
+    stages = sorted(state.stages.items(), key=lambda entry: order.get(entry[0], len(order)))
+    return {
+        "run": run.id,
+        "status": run.status(),
+        "created": state.created,
+        "updated": state.updated,
+        "folder": str(run.folder),
+        "outputs": list(state.outputs),
+        "stages": [{"name": name, **asdict(stage), "log": str(run.log_path(name))} for name, stage in stages],
+        "recipe": run.recipe(),
+    }
+
+
+def run_lines(record: Mapping[str, Any]) -> Iterator[Line]:
+    status = str(record["status"])
+    yield [
+        (f"{record['run']}  ", "bold"),
+        (status, STATUS_STYLES.get(status, "")),
+        (f"  {moment(record['created'])}", "dim"),
+    ]
+    yield [(str(record["recipe"].get("prompt", "")), "")]
+    yield []
+    yield [(f"{'stage':<10}{'':<10}{'process':>9}{'time':>9}{'peak':>10}{'read':>10}", "dim")]
+    for stage in record["stages"]:
+        yield from stage_lines(stage)
+    yield []
+    for path in record["outputs"]:
+        yield [("-> ", "dim"), (str(path), "")]
+    yield [("in ", "dim"), (str(record["folder"]), "dim")]
+
+
+def stage_lines(stage: Mapping[str, Any]) -> Iterator[Line]:
+    """The stage's figures, then a line for every weights file that its worker read."""
+    peak = max(stage["mlx_peak"] or 0, stage["process_peak"] or 0)
+    read = stage["bytes_read"]
+    figures = (
+        f"{stage['pid'] or '':>9}"
+        f"{duration(stage['seconds']) if stage['seconds'] is not None else '':>9}"
+        f"{memory_size(peak) if peak else '':>10}"
+        f"{file_size(sum(read.values())) if read else '':>10}"
+    )
+    status = str(stage["status"])
+    style = {"computed": "", "cached": "green", "failed": "red"}.get(status, "dim")
+    yield [(f"{stage_label(stage['name']):<10}", "bold"), (f"{status:<10}", style), (figures, "")]
+    for path, size in read.items() if len(read) > 1 else ():
+        yield [(f"{'':38}{file_size(int(size)):>10}  {Path(path).name}", "dim")]
+
+
+def moment(created: float) -> str:
+    """Local date and time; empty when it is not known."""
+    return datetime.fromtimestamp(created).strftime("%Y-%m-%d %H:%M") if created else ""
+
+
+def write_json(record: Mapping[str, Any]) -> None:
+    from orchestrator.display.machine import json_line
+
+    Stream(sys.stdout).write(json_line(record))
