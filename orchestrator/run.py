@@ -32,8 +32,10 @@ from weights.errors import ArtifactError, RelayError, UsageError, WeightsError, 
 from workers.protocol import Item, Job, Limits
 
 OnEvent = Callable[[dict[str, Any]], None]
-FORWARDED = frozenset({"loading", "loaded", "item", "step", "memory", "preview", "warning", "stalled"})
-"""Events of a worker that are passed on as they are, with the stage's name added."""
+FORWARDED = frozenset(
+    {"loading", "loaded", "item", "step", "memory", "preview", "warning", "sample", "stalled", "interrupting"}
+)
+"""Events of a worker and of its supervisor that are passed on as they are, with the stage's name added."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class RelayRun:
                 self.run.update_stage(stage.name, status="pending", pid=event.get("pid"))
                 self.emit("stage_started", stage=stage.name, pid=event.get("pid"), items=len(items), weights=weights)
             elif event.get("event") in FORWARDED:
-                self.emit(stage=stage.name, **event)
+                self.emit(**{**event, "stage": stage.name})
 
         return run_worker(
             job,
