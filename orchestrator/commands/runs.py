@@ -78,10 +78,9 @@ def list_line(record: Mapping[str, Any], width: int) -> Line:
     status = str(record["status"])
     about = record["problem"] or record["prompt"] or ""
     return [
+        (f"{status:<13}", STATUS_STYLES.get(status, "red")),
         (f"{record['id']:<{width}}  ", "bold"),
-        (f"{status:<12}", STATUS_STYLES.get(status, "red")),
-        (f"{moment(record['created']):<18}", "dim"),
-        (str(about), ""),
+        (str(about), "dim"),
     ]
 
 
