@@ -29,9 +29,16 @@ class Fields:
             raise WeightsError(f"The config has no section {section!r}.")
         return Fields(section, values)
 
+    def within(self, key: str) -> Fields:
+        """A section inside this one."""
+        values = self._get(key, None)
+        if not isinstance(values, Mapping):
+            raise WeightsError(f"The config's {self.name}.{key} is {values!r}; it must be a section of its own.")
+        return Fields(f"{self.name}.{key}", values)
+
     def integer(self, key: str, default: int | None = None) -> int:
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1 or value % 1 != 0:
             raise WeightsError(f"The config's {self.name}.{key} is {value!r}; it must be a positive whole number.")
         return int(value)
 

@@ -126,7 +126,8 @@ def _layer_kinds(fields: Fields, layers: int) -> tuple[bool, ...]:
     if kinds is None:
         pattern = fields.integer("sliding_window_pattern", 6)
         return tuple((index + 1) % pattern == 0 for index in range(layers))
-    if len(kinds) != layers or not set(kinds) <= {"full_attention", "sliding_attention"}:
+    known = ("full_attention", "sliding_attention")
+    if not isinstance(kinds, list | tuple) or len(kinds) != layers or any(kind not in known for kind in kinds):
         raise WeightsError(f"The config's {fields.name}.layer_types does not name {layers} full or sliding layers.")
     return tuple(kind == "full_attention" for kind in kinds)
 
@@ -134,18 +135,18 @@ def _layer_kinds(fields: Fields, layers: int) -> tuple[bool, ...]:
 def _rope(fields: Fields) -> tuple[float, float, float]:
     """(theta of full layers, their linear factor, theta of sliding layers); old and new spelling of the
     config."""
-    parameters = fields.values.get("rope_parameters")
-    if isinstance(parameters, Mapping):
-        full = Fields(f"{fields.name}.rope_parameters.full_attention", parameters.get("full_attention") or {})
-        local = Fields(f"{fields.name}.rope_parameters.sliding_attention", parameters.get("sliding_attention") or {})
+    if fields.values.get("rope_parameters") is not None:
+        parameters = fields.within("rope_parameters")
+        full, local = parameters.within("full_attention"), parameters.within("sliding_attention")
         factor = full.number("factor") if full.values.get("rope_type") == "linear" else 1.0
         local.require({"rope_type": "default"})
         full.choice("rope_type", ("linear", "default"), "default")
         return full.number("rope_theta", 1e6), factor, local.number("rope_theta", 1e4)
-    scaling = fields.values.get("rope_scaling", {"rope_type": "linear", "factor": 8.0})
-    factor = 1.0
-    if scaling is not None:
-        scaled = Fields(f"{fields.name}.rope_scaling", scaling)
-        scaled.choice("rope_type", ("linear",), scaling.get("type"))
-        factor = scaled.number("factor")
+    factor = 8.0
+    if "rope_scaling" in fields.values:
+        factor = 1.0
+        if fields.values["rope_scaling"] is not None:
+            scaling = fields.within("rope_scaling")
+            scaling.choice("rope_type", ("linear",), scaling.values.get("type"))
+            factor = scaling.number("factor")
     return fields.number("rope_theta", 1e6), factor, fields.number("rope_local_base_freq", 1e4)

@@ -27,7 +27,7 @@ def linear(x: mx.array, weight: mx.array, bias: mx.array | None) -> mx.array:
     product = rows @ _view(weight).T
     if bias is not None:
         product += _view(bias)
-    return mx.array(product.reshape(*x.shape[:-1], -1))
+    return mx.array(product.reshape(*x.shape[:-1], weight.shape[0]))
 
 
 def attention(
