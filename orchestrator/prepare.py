@@ -94,7 +94,7 @@ def assemble(recipe: Recipe, weights: WeightsSet, home: Home, paths: Mapping[int
     sources = Sources(
         weights=weights,
         fingerprint=fingerprint_of,
-        numerics={**machine.numerics(), "dtype": dtype},
+        numerics={**machine.numerics, "dtype": dtype},
         home=home,
         tiles=TILES,
         container=next(iter(paths.values())).suffix.lower(),
