@@ -143,3 +143,17 @@ def test_upsamplers_that_are_refused(changes: dict[str, Any], words: str) -> Non
 def test_another_config_is_no_upsampler() -> None:
     with pytest.raises(WeightsError, match="no latent upsampler"):
         UpsamplerConfig.from_metadata(inventory("ltx-2-19b-dev")["metadata"]["config"])
+
+
+def test_residual_counts_for_compress_all_only() -> None:
+    names = ["compress_all", "compress_all", "compress_time", "compress_space"]
+    config = {"decoder_blocks": [*[[name, {"residual": True}] for name in names], ["res_x", 1]]}
+    blocks = DecoderConfig.from_metadata({"vae": {**config, "patch_size": 4}}).blocks
+    assert [block.residual for block in blocks] == [False, False, False, True, True]
+
+
+def test_rational_resampling_is_for_space_alone() -> None:
+    """The flag says nothing where time is upsampled (the temporal upscaler of LTX-2.5 has it)."""
+    both = {"mid_channels": 32, "spatial_upsample": True, "temporal_upsample": True, "rational_resampler": True}
+    for config in (both, {**both, "spatial_upsample": False}):
+        assert "upsampler.0.weight" in upsampler.tensors(UpsamplerConfig.from_metadata(config))
