@@ -121,7 +121,7 @@ def _identify_folder(path: Path) -> WeightsFile:
     try:
         gemma.GemmaConfig.from_metadata(folder.config)
     except WeightsError as error:
-        raise WeightsError(f"{path / CONFIG}: {error.message}", advice=error.advice) from error
+        raise WeightsError(f"{path / CONFIG}: {plain(error.message, 400)}", advice=error.advice) from error
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         raise WeightsError(f"{path / CONFIG} cannot be understood ({plain(str(error))}).") from error
     return WeightsFile(path, GEMMA, None, None, folder.file_size, folder.config)
@@ -166,7 +166,7 @@ def _upscaler(header: Header, said: str | None) -> WeightsFile:
     try:
         parsed = upsampler.UpsamplerConfig.from_metadata(config)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error.message}", advice=error.advice) from error
+        raise WeightsError(f"{path}: {plain(error.message, 400)}", advice=error.advice) from error
     scale = Fraction(*parsed.ratio)
     if parsed.time and scale != 1:
         raise WeightsError(f"{path} upsamples space and time together; no LTX-2 pipeline uses such an upscaler.")

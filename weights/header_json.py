@@ -63,10 +63,10 @@ def read_json(path: Path, max_bytes: int = 20_000_000) -> dict[str, Any]:
     return value
 
 
-def plain(name: str) -> str:
+def plain(name: str, longest: int = 100) -> str:
     """A text from a file, safe and short enough to print."""
     text = name if name.isprintable() else ascii(name)[1:-1]
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def no_access(path: Path, error: Exception) -> str:

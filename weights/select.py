@@ -206,7 +206,7 @@ def _described(
             raise WeightsError(f"The config asks for more layers than its {len(tensors):,} tensors can make up.")
         return wanted.describe(config, tensors)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error.message}", advice=error.advice) from error
+        raise WeightsError(f"{path}: {plain(error.message, 400)}", advice=error.advice) from error
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
         what = plain(str(error) or type(error).__name__)
         raise WeightsError(f"{path}: the config of its {wanted.title} cannot be understood ({what}).") from error
