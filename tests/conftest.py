@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from av.video.reformatter import Interpolation
+
+from orchestrator.environment import worker_environment
 
 ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 """swscale's default is two levels off."""
@@ -74,6 +77,38 @@ def _read_video(path: Path) -> DecodedVideo:
 def read_video() -> Callable[[Path], DecodedVideo]:
     """Decodes a whole (small) video file."""
     return _read_video
+
+
+_SITECUSTOMIZE = """
+import importlib.abc, importlib.util, sys
+
+
+class FakeStage(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "workers.stages.text":
+            return importlib.util.spec_from_file_location(name, {path!r})
+
+
+sys.meta_path.insert(0, FakeStage())
+"""
+
+
+@pytest.fixture
+def fake_stage(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """Gives the environment in which a worker's `text` stage is this source, with `run(job, context)` in it.
+
+    Python reads a `sitecustomize` at its start: the product needs no seam for it.
+    """
+
+    def make(source: str) -> dict[str, str]:
+        folder = tmp_path / "fake"
+        folder.mkdir(exist_ok=True)
+        (folder / "stage.py").write_text(source)
+        (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE.format(path=str(folder / "stage.py")))
+        environment = dict(worker_environment({**os.environ, "LTX_RELAY_BLAS": "none"}).variables)
+        return {**environment, "PYTHONPATH": f"{folder}{os.pathsep}{environment['PYTHONPATH']}"}
+
+    return make
 
 
 @pytest.fixture(scope="module")
