@@ -28,12 +28,12 @@ from orchestrator.pipeline import StagePlan, needed
 from orchestrator.prepare import Prepared, prepare_recipe
 from orchestrator.recipe import recipe_from_dict
 from orchestrator.supervisor import WorkerEnd, run_worker
-from weights.errors import ArtifactError, RelayError, UsageError, WeightsError, WorkerFailed
+from weights.errors import ArtifactError, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
 OnEvent = Callable[[dict[str, Any]], None]
 FORWARDED = frozenset(
-    {"loading", "loaded", "item", "step", "memory", "preview", "warning", "sample", "stalled", "interrupting"}
+    {"loading", "loaded", "item", "resumed", "step", "memory", "preview", "warning", "sample", "stalled", "interrupting"}
 )
 """Events of a worker and of its supervisor that are passed on as they are, with the stage's name added."""
 
@@ -89,6 +89,8 @@ class RelayRun:
                 self.carry_out_stage(stage)
             outputs = self.deliver()
         except RelayError as error:
+            if isinstance(error, Interrupted) and self.interrupts.exit_code is not None:
+                error.exit_code = self.interrupts.exit_code  # also when it came while waiting for a lock
             self.end_badly(error)
             raise
         seconds = time.monotonic() - self.started
@@ -109,13 +111,13 @@ class RelayRun:
 
         with ExitStack() as held:
             keys = [self.prepared.home.lock_path(item.key) for item in self.missing(stage)]
-            held.enter_context(hold_all(keys, on_wait=waiting, stop=lambda: self.interrupts.code is not None))
+            held.enter_context(hold_all(keys, on_wait=waiting, stop=lambda: self.interrupts.requested))
             items = self.missing(stage)  # another run may have computed it while we waited
             if not items:
                 self.finish_stage(stage, "cached", {})
                 return
             held.enter_context(
-                hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.code is not None)
+                hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.requested)
             )
             self.check_weights(stage)
             end = self.run_worker(stage, items)

@@ -109,6 +109,7 @@ EVENTS: Mapping[str, tuple[str, ...]] = {
     "loaded": ("role", "seconds", "bytes"),
     "item": ("key", "index", "total"),  # work on the item begins
     "step": ("key", "index", "total", "seconds"),  # a denoising step, a layer, a tile or a chunk of frames is done
+    "resumed": ("key", "index", "total"),  # a saved state was found: `index` steps are done already
     "heartbeat": (),  # alive inside a long step
     "memory": ("mlx_active", "mlx_peak", "mlx_cache", "process"),  # bytes
     "preview": ("key", "path"),
