@@ -107,7 +107,9 @@ class _Chooser:
                 if found is not None:
                     return Model(found, candidate)
             if wanted != "distilled":
-                raise self.missing(CHECKPOINT, "dev", "Stage 1 needs the dev checkpoint")
+                raise self.missing(
+                    CHECKPOINT, wanted, f"Stage 1 needs {'a' if wanted is None else 'the dev'} checkpoint"
+                )
             return self.distilled_by_lora("This run", self.find(CHECKPOINT, "dev"))
         variant = named.variant or wanted
         if variant is None:
@@ -204,7 +206,7 @@ class _Chooser:
                 return broken.error
         for file in self.shelf.files:
             if file.kind == kind == CHECKPOINT and file.version == self.version:
-                if file.fp8 and file.variant == variant:
+                if file.fp8 and variant in (None, file.variant):
                     return _fp8(file)
                 if file.variant is None:
                     return _AbsentError(
@@ -213,7 +215,9 @@ class _Chooser:
                         advice=f"Name it with --weights {shown(file.path)} --model-variant dev (or distilled).",
                     )
         where = ", ".join(shown(folder) for folder in self.shelf.folders)
-        advice = missing_advice(self.version, self.tiny, variant or kind, self.shelf.folders[0])
+        advice = missing_advice(
+            self.version, self.tiny, variant or ("distilled" if kind == CHECKPOINT else kind), self.shelf.folders[0]
+        )
         return _AbsentError(f"{need}, and there is none in {where}.", advice=advice)
 
 
