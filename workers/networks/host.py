@@ -29,7 +29,7 @@ def applies(x: mx.array) -> bool:
 
 def silu(x: mx.array) -> mx.array:
     """x / (1 + exp(-x))"""
-    values = _view(x)
+    values = view(x)
     with np.errstate(over="ignore"):  # exp(-x) = inf gives the right limit, 0
         result = np.exp(-values)
     result += 1
@@ -42,13 +42,13 @@ def convolve(x: mx.array, weight: mx.array, bias: mx.array, sources: Sequence[in
     x [frames, height, width, channels]; weight [outputs, taps, 3, 3, channels]. `sources` lists the frames along
     the padded time axis, None for a frame of zeros; the result has len(sources) - taps + 1 frames.
     """
-    frames, matrix = _view(x), _view(weight)
+    frames, matrix = view(x), view(weight)
     outputs, taps, _, _, channels = matrix.shape
     # One product per input frame gives its contribution to all `taps` output frames.
     matrix = np.ascontiguousarray(matrix.transpose(2, 3, 4, 1, 0)).reshape(9 * channels, taps * outputs)
     _, height, width, _ = frames.shape
     result = np.empty((len(sources) - taps + 1, height, width, outputs), np.float32)
-    result[...] = _view(bias)
+    result[...] = view(bias)
     targets = {frame: _targets(frame, sources, taps, len(result)) for frame in range(len(frames))}
 
     rows = max(1, min(height, _PATCH_FLOATS // (9 * channels * width)))
@@ -85,7 +85,7 @@ def _reflect(padded: Floats) -> None:
     padded[:, 0], padded[:, -1] = padded[:, min(2, width)], padded[:, max(-3, -1 - width)]
 
 
-def _view(x: mx.array) -> Floats:
+def view(x: mx.array) -> Floats:
     """The array's own memory (no copy) as float32."""
     x = x.astype(mx.float32)
     mx.eval(x)

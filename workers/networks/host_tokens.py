@@ -13,9 +13,8 @@ import math
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from workers.networks.host import view
 
 _SCORES = 1 << 18
 """Attention scores are made in pieces of about this many numbers (1 MB), however long the sequence."""
@@ -23,10 +22,10 @@ _SCORES = 1 << 18
 
 def linear(x: mx.array, weight: mx.array, bias: mx.array | None) -> mx.array:
     """x W^T + b; x [..., inputs], weight [outputs, inputs]."""
-    rows = _view(x).reshape(-1, x.shape[-1])
-    product = rows @ _view(weight).T
+    rows = view(x).reshape(-1, x.shape[-1])
+    product = rows @ view(weight).T
     if bias is not None:
-        product += _view(bias)
+        product += view(bias)
     return mx.array(product.reshape(*x.shape[:-1], weight.shape[0]))
 
 
@@ -37,7 +36,7 @@ def attention(
 
     mask: None, "causal", or [tokens, tokens] with True where a query may look.
     """
-    q, k, v = (_view(x)[0] for x in (queries, keys, values))
+    q, k, v = (view(x)[0] for x in (queries, keys, values))
     heads, tokens, _ = q.shape
     seen = len(k[0])
     allowed = None if mask is None or isinstance(mask, str) else np.array(mask)
@@ -60,7 +59,7 @@ def attention(
 
 def gelu(x: mx.array) -> mx.array:
     """The tanh approximation, as x / (1 + exp(-2 u)): (1 + tanh u) / 2 is the logistic function of 2 u."""
-    values = _view(x)
+    values = view(x)
     result = values * values
     result *= np.float32(-2 * math.sqrt(2 / math.pi) * 0.044715)
     result -= np.float32(2 * math.sqrt(2 / math.pi))
@@ -69,9 +68,3 @@ def gelu(x: mx.array) -> mx.array:
         np.exp(result, out=result)
     result += 1
     return mx.array(np.divide(values, result, out=result))
-
-
-def _view(x: mx.array) -> Floats:
-    """The array's own memory, without a copy."""
-    mx.eval(x)
-    return np.array(x, copy=False)

@@ -108,10 +108,10 @@ def join_heads(x: mx.array) -> mx.array:
 def attention(
     queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | str | None = None
 ) -> mx.array:
-    """softmax(scale q k^T) v, [1, heads, tokens, size]; keys and values may have fewer heads than queries.
+    """softmax(scale q k^T) v, [batch, heads, tokens, size]; keys and values may have fewer heads than queries.
 
     mask: None, "causal", or [tokens, tokens] with True where a query may look.
     """
-    if host.applies(queries):
+    if host.applies(queries) and queries.shape[0] == 1:
         return host_tokens.attention(queries, keys, values, scale, mask)
     return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)

@@ -50,12 +50,13 @@ def test_gelu(both):
     assert numpy[-1] == 200
 
 
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("scores", [1, 20, 1 << 18])
 @pytest.mark.parametrize("mask", [None, "causal", "window"])
-def test_attention(both, monkeypatch, mask, scores):
+def test_attention(both, monkeypatch, mask, scores, batch):
     """In pieces of any size, with any mask, and with two query heads to a key head."""
     monkeypatch.setattr(host_tokens, "_SCORES", scores)
-    q, k, v = random(1, 4, 13, 8), random(1, 2, 13, 8, seed=1) * 3, random(1, 2, 13, 8, seed=2)
+    q, k, v = random(batch, 4, 13, 8), random(batch, 2, 13, 8, seed=1) * 3, random(batch, 2, 13, 8, seed=2)
     if mask == "window":
         back = np.arange(13)[:, None] - np.arange(13)
         mask = mx.array((back >= 0) & (back < 4))
