@@ -45,8 +45,7 @@ class GemmaConfig:
 
     @staticmethod
     def from_metadata(config: Mapping[str, Any]) -> GemmaConfig:
-        """From a whole `config.json` (multimodal or text-only). WeightsError for a missing field or another
-        model."""
+        """From a whole `config.json` (multimodal or text-only). WeightsError for a missing field or another model."""
         kind = config.get("model_type")
         if kind not in ("gemma3", "gemma3_text"):
             raise WeightsError(f"The text encoder's config.json has model_type {kind!r}; LTX-2 needs 'gemma3'.")
@@ -133,8 +132,7 @@ def _layer_kinds(fields: Fields, layers: int) -> tuple[bool, ...]:
 
 
 def _rope(fields: Fields) -> tuple[float, float, float]:
-    """(theta of full layers, their linear factor, theta of sliding layers); old and new spelling of the
-    config."""
+    """(theta of full layers, their linear factor, theta of sliding layers); old and new spelling of the config."""
     if fields.values.get("rope_parameters") is not None:
         parameters = fields.within("rope_parameters")
         full, local = parameters.within("full_attention"), parameters.within("sliding_attention")

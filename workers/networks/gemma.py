@@ -21,8 +21,7 @@ from workers.networks.rope import turn_halves
 
 
 def embed(config: GemmaConfig, rows: mx.array, dtype: mx.Dtype) -> mx.array:
-    """Rows of `embed_tokens.weight` [tokens, width] -> the first state. The factor is rounded to `dtype`
-    first."""
+    """Rows of `embed_tokens.weight` [tokens, width] -> the first state. The factor is rounded to `dtype` first."""
     return rows.astype(dtype) * mx.array(config.hidden_size**0.5, dtype=mx.float32).astype(dtype)
 
 

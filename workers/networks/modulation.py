@@ -66,8 +66,7 @@ class Adaln:
     timesteps: Timesteps
 
     def rows(self, table: mx.array, first: int, last: int) -> list[mx.array]:
-        """Rows `first` to `last - 1` of table [rows, width] + parameters, each [1 or batch, 1 or tokens,
-        width]."""
+        """Rows `first` to `last - 1` of table [rows, width] + parameters, each [1 or batch, 1 or tokens, width]."""
         width = table.shape[-1]
         parameters = self.parameters[:, first * width : last * width].reshape(-1, last - first, width)
         values = table[first:last].astype(parameters.dtype) + parameters
@@ -75,8 +74,7 @@ class Adaln:
 
 
 def adaln(weights: Weights, name: str, timesteps: Timesteps, scale: float, dtype: mx.Dtype) -> Adaln:
-    """Embed `timesteps` times `scale` with the embedder `name`. The sinusoid is float32, the layers run in
-    `dtype`."""
+    """Embed `timesteps` times `scale` with the embedder `name`. The sinusoid is float32, the layers run in `dtype`."""
     embedder = f"{name}.emb.timestep_embedder"
     x = mx.array(sinusoid(timesteps.levels * np.float32(scale))).astype(dtype)
     embedded = linear(weights, f"{embedder}.linear_2", _silu(linear(weights, f"{embedder}.linear_1", x)))

@@ -3,14 +3,16 @@
 Guarantees: the numbers of ltx-core 1.0.0 in float32; block weights are visited one block at a time, each used
 by every guidance pass of the step before the next is asked for, and not referred to afterwards, so they may
 come and go. Passes are computed one after the other inside a block: a pass's result does not depend on which
-others there are. Not here: masks (every token sees every token) and LTX-2.5.
+others there are.
+Not here: masks (every token sees every token) and LTX-2.5.
 
 In the order of use:
 
-    run = streams(config, positions, dtype)                     once per run: rotary tables prompt =
-    prepare_prompt(config, top, (context,), dtype)     once per prompt: caption projection velocity(config,
-    top, blocks, run, (Pass(prompt), ...), (Tokens(latent, timesteps, sigma),))   at each step
-    denoised(latent, velocity, timesteps)                       x0
+    run = streams(config, positions, dtype)                        once per run: rotary tables
+    prompt = prepare_prompt(config, top, (context,), dtype)        once per prompt: caption projection
+    tokens = (Tokens(latent, timesteps, sigma),)                   at each step
+    velocity(config, top, blocks, run, (Pass(prompt),), tokens)
+    denoised(latent, velocity, timesteps)                          x0
 
 What belongs to a modality comes in tuples: (video,) or (video, audio).
 """
@@ -18,7 +20,7 @@ What belongs to a modality comes in tuples: (video,) or (video, audio).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import mlx.core as mx
 
@@ -61,8 +63,7 @@ class Prompt:
 
     contexts: Arrays
     known: dict[tuple[int, str], KeysValues] | None = None
-    """Text keys and values by (block, modality), filled at the first step; None: computed anew at each step.
-    """
+    """Text keys and values by (block, modality), filled at the first step; None: computed anew at each step."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ class Pass:
 
     prompt: Prompt
     perturbed: tuple[frozenset[int], ...] = (frozenset(), frozenset())
-    """Blocks, by modality, whose self-attention lets each token see only itself (spatio-temporal guidance).
-    """
+    """Blocks, by modality, whose self-attention lets each token see only itself (spatio-temporal guidance)."""
     isolated: bool = False
     """The modalities do not see each other (modality guidance)."""
 
@@ -93,14 +93,13 @@ class Condition:
     main: Adaln
     prompt: Adaln | None
     cross: Adaln | None = None
-    cross_gate: Adaln | None = field(default=None)
+    cross_gate: Adaln | None = None
 
 
 def streams(
     config: TransformerConfig, positions: Floats, dtype: mx.Dtype, audio_positions: Floats | None = None
 ) -> tuple[Stream, ...]:
-    """Rotary tables for video tokens at `positions` [3, tokens, 2] and audio tokens at [1, tokens, 2] (see
-    `rope`)."""
+    """Rotary tables for video tokens at `positions` [3, tokens, 2] and audio tokens at [1, tokens, 2]; see `rope`."""
     parts = [("", positions, config.positional_embedding_max_pos, config.num_attention_heads, config.inner_dim)]
     if audio_positions is not None:
         limits = config.audio_positional_embedding_max_pos
