@@ -236,6 +236,10 @@ def with_recipe(recipe: Recipe, settings: Settings) -> Settings:
         base = replace(base, size=None)
     if "steps" in said:
         base = replace(base, steps_stage1=None)
+    if "random_seed" in said:
+        base = replace(base, seeds=None)
+    if "fp16" in said:
+        base = replace(base, dtype=None)
     return replace(base, weights=choice, **said)
 
 

@@ -52,7 +52,7 @@ def settings_of(flags: Flags) -> Settings:
         stg=flags.stg,
         stg_blocks=None if flags.stg_blocks is None else parse_integers("--stg-blocks", flags.stg_blocks),
         temporal=flags.temporal,
-        seeds=seeds,
+        seeds=seeds or None,
         random_seed=seeds == (),
         weights=WeightsChoice(
             model=flags.model if flags.model == "tiny" else absolute(flags.model),

@@ -19,16 +19,16 @@ def write_lines(lines: Iterable[Line]) -> None:
         for line in lines:
             stream.write("".join(visible(text) for text, _ in line).rstrip() + "\n")
         return
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    from orchestrator.display.ansi import Ansi
+    from orchestrator.display.screen import terminal_size
+
+    ansi, width = Ansi(sys.stdout), terminal_size(sys.stdout)[0]
     for line in lines:
-        with console.capture() as capture:
-            text = Text.assemble(*((visible(text), style) for text, style in line))
-            text.truncate(console.width)
-            console.print(text, soft_wrap=True)
-        stream.write(capture.get())
+        text = Text.assemble(*((visible(piece), style) for piece, style in line))
+        text.truncate(width)
+        stream.write(ansi(text) + "\n")
 
 
 def visible(text: str) -> str:

@@ -62,9 +62,8 @@ class PlainDisplay:
                 self._stdout.write_path(path)
 
     def _start(self, event: Mapping[str, Any]) -> None:
-        recipe = event.get("recipe") or {}
-        if recipe.get("prompt"):
-            self._say(f"prompt: {recipe['prompt']}")
+        if prompt := self.view.recipe.get("prompt"):
+            self._say(f"prompt: {prompt}")
         words = video_words(event.get("width"), event.get("height"), event.get("frames"), event.get("fps"))
         self._say(f"video: {words}" + (f", run {self.view.run}" if self.view.run else ""))
 

@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from rich.console import Console
 from rich.text import Text
 
+from orchestrator.display.ansi import Ansi
 from orchestrator.display.streams import Stream
 
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
@@ -29,7 +29,7 @@ class Screen:
     def __init__(self, file: TextIO, size: Callable[[], Size] | None = None) -> None:
         self._stream = Stream(file)
         self._size = size or (lambda: terminal_size(file))
-        self._console = Console(file=file, highlight=False, markup=False, emoji=False)
+        self._ansi = Ansi(file)
         self._drawn: tuple[int, ...] = ()
         """Cells that each line of the last drawing takes."""
         self._last = ""
@@ -57,11 +57,6 @@ class Screen:
         self._stream.write(BEGIN + back + body + "\x1b[J" + END)
         self._drawn = tuple(line.cell_len for line in block)
         self._last = drawing
-
-    def _ansi(self, line: Text) -> str:
-        with self._console.capture() as capture:
-            self._console.print(line, end="", soft_wrap=True)
-        return capture.get()
 
 
 def fitted(line: Text, width: int) -> Text:

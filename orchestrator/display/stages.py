@@ -45,11 +45,12 @@ ASCII = Glyphs("+", "=", "*", "~", ".", "x", "#", "-", "|")
 def title_lines(view: RunView, glyphs: Glyphs, width: int) -> list[Text]:
     """The prompt, cut to one line, and what will come out."""
     started = view.started
-    recipe = started.get("recipe") or {}
+    recipe = view.recipe
     facts = [video_words(started.get("width"), started.get("height"), started.get("frames"), started.get("fps"))]
     if recipe.get("preset"):
         facts.append(str(recipe["preset"]))
-    seeds = list(recipe.get("seeds") or ())
+    seeds = recipe.get("seeds")
+    seeds = list(seeds) if isinstance(seeds, list | tuple) else []
     if seeds:
         shown = ", ".join(map(str, seeds[:4])) + (", ..." if len(seeds) > 4 else "")
         facts.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {shown}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from statistics import median
 from typing import Any, Literal
 
@@ -69,7 +70,7 @@ class StageView:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. `videos` are its `video_done` events, `error` its `error` event."""
+    """One run. `started` is its `run_started` event, `videos` its `video_done` events, `error` its `error` event."""
 
     run: str | None = None
     started: Mapping[str, Any] = field(default_factory=dict)
@@ -77,6 +78,10 @@ class RunView:
     videos: tuple[Mapping[str, Any], ...] = ()
     error: Mapping[str, Any] | None = None
     seconds: float | None = None
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        return _mapping(self.started.get("recipe"))
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -96,7 +101,8 @@ def fold(view: RunView, event: Mapping[str, Any]) -> RunView:
         view = replace(view, run=str(event["run"]))
     kind = event.get("event")
     if kind == "run_started":
-        stages = tuple(_declared(raw) for raw in event.get("stages") or () if raw.get("name"))
+        declared = event.get("stages")
+        stages = tuple(_declared(raw) for raw in declared if _mapping(raw)) if isinstance(declared, list) else ()
         return replace(view, started=event, stages=stages)
     if kind == "video_done":
         return replace(view, videos=(*view.videos, event)) if event.get("path") else view
@@ -196,11 +202,17 @@ def _step(stage: StageView, event: Mapping[str, Any], time: float | None) -> Sta
 def _declared(raw: Mapping[str, Any]) -> StageView:
     status: Status = "cached" if raw.get("cached") else "pending"
     items = raw.get("items")
-    return StageView(str(raw["name"]), items=len(items) if isinstance(items, list) else _whole(items, 1), status=status)
+    return StageView(
+        str(raw.get("name")), items=len(items) if isinstance(items, list) else _whole(items, 1), status=status
+    )
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _whole(value: object, default: int) -> int:
