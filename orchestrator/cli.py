@@ -19,6 +19,8 @@ from orchestrator.commands.runs import list_command, runs, show_command
 from orchestrator.display.streams import Stream, open_standard_streams
 
 PROGRAM = "ltx-relay"
+INTERRUPTED, READER_LEFT = 130, 1
+"""What Typer makes of a Ctrl-C that nobody caught, and of a pipe whose reader left while it printed help."""
 EPILOG = "ltx-relay COMMAND --help tells more, for example ltx-relay generate --help."
 EXAMPLES = """Examples:
   ltx-relay generate "A red ball bouncing on green grass" --model tiny -o ball.mp4
@@ -75,16 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = words[: words.index("--")] if "--" in words else words
     try:
         code = build()(args=words, prog_name=PROGRAM, standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except SystemExit as error:
-        return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
+        return 0 if error.code in (None, READER_LEFT) else error.code if isinstance(error.code, int) else 2
     except BaseException as error:
         return report(error, json="--json" in flags, debug="--debug" in flags)
 
 
-def console_script() -> None:  # pragma: no cover (the same as main, for `python -m`)
-    sys.exit(main())
-
-
 if __name__ == "__main__":
-    console_script()
+    sys.exit(main())
