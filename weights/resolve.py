@@ -63,7 +63,8 @@ class _AbsentError(WeightsError):
 def _families(request: WeightsRequest, named: Named, shelf: Shelf) -> list[tuple[str, bool]]:
     """(version, tiny) to try: that of the named files, else of the checkpoints found, LTX-2 before LTX-2.3.
 
-    A tiny checkpoint counts only in a folder that the user named.
+    A tiny checkpoint counts only in a folder that the user named. A damaged one counts too, by its name: another
+    version must not silently take its place.
     """
     checkpoints = [
         file
@@ -73,6 +74,13 @@ def _families(request: WeightsRequest, named: Named, shelf: Shelf) -> list[tuple
         and (not file.tiny or request.model is not None)
     ]
     fixed, present = named.family(), {(str(file.version), file.tiny) for file in checkpoints}
+    if checkpoints:
+        present |= {
+            (broken.version, False)
+            for broken in shelf.unusable
+            if broken.kind == CHECKPOINT and broken.variant and broken.version in VERSIONS
+            if request.model_version in (None, broken.version)
+        }
     if fixed is not None and request.model == "tiny" and not fixed[1]:
         raise WeightsError(f"{named.files[0].path} is no file of the tiny model, which --model names.")
     if fixed is None:
@@ -235,11 +243,8 @@ def _nothing(request: WeightsRequest, shelf: Shelf) -> WeightsError:
         if broken.kind == CHECKPOINT:
             return broken.error
     version = request.model_version
-    roles = (
-        ["dev", "lora"]
-        if request.model_variant == "dev" and request.two_stage
-        else [request.model_variant or "distilled"]
-    )
+    roles = [request.model_variant or "distilled"]
+    roles += ["lora"] * (request.two_stage and roles == ["dev"])
     roles += [SPATIAL] * request.two_stage + [TEMPORAL] * request.temporal
     where = ", ".join(shown(folder) for folder in shelf.folders)
     return WeightsError(

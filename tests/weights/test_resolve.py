@@ -258,6 +258,14 @@ def test_a_truncated_file_is_not_passed_over(shelf, broken: str) -> None:
     refused(str(folder / f"{broken}.safetensors"), "is truncated: 200,000,000 of")
 
 
+def test_another_version_does_not_take_the_place_of_a_damaged_file(shelf) -> None:
+    folder = shelf(DEV23, GEMMA)
+    (folder / f"{DEV}.safetensors").write_bytes(bytes(100))
+    refused(f"{DEV}.safetensors", two_stage=False, temporal=False)
+    found = find(two_stage=False, temporal=False, model_version="2.3")
+    assert shown(found.stage1) == ("dev", DEV23)
+
+
 def test_a_broken_file_that_nothing_needs_is_no_matter(shelf) -> None:
     folder = shelf(DEV, DISTILLED, *UPSCALERS, GEMMA)
     (folder / "notes.safetensors").write_text("hello")
