@@ -33,6 +33,7 @@ class StagePlan:
     items: tuple[Item, ...]
     weights: tuple[WeightsUse, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def plan(
 ) -> StagePlan:
     """Keys and places for each item: (the items that it reads by role, its own parameters)."""
     made = []
+    numerics = {**sources.numerics, "dtype": dtype_of(name, sources.numerics)}
     for inputs, own in items:
         result_params = {key: value for key, value in own.items() if key not in unkeyed(name)}
         key = make_key(
@@ -172,7 +174,7 @@ def plan(
                 "weights": [
                     [w.role, w.fingerprint, [[lora.fingerprint, lora.strength] for lora in w.loras]] for w in weights
                 ],
-                "numerics": dict(sources.numerics),
+                "numerics": numerics,
             }
         )
         suffix = sources.container if name == "decode" else ".safetensors"
@@ -180,7 +182,15 @@ def plan(
         if noise is not None:
             paths["noise"] = noise
         made.append(Item(key, str(sources.home.object_path(key, suffix)), paths, own))
-    return StagePlan(name, tuple(made), weights, params)
+    return StagePlan(name, tuple(made), weights, params, numerics["dtype"])
+
+
+def dtype_of(stage: str, numerics: Mapping[str, Any]) -> str:
+    """Half precision is too narrow for Gemma's activations: text takes the backend's own dtype instead."""
+    dtype = str(numerics["dtype"])
+    if stage == "text" and dtype == "float16":
+        return "float32" if numerics["backend"] == "cpu" else "bfloat16"
+    return dtype
 
 
 def unkeyed(stage: str) -> frozenset[str]:

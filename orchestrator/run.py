@@ -148,7 +148,7 @@ class RelayRun:
             items=items,
             weights=stage.weights,
             home=str(self.prepared.home.root),
-            dtype=self.prepared.dtype,
+            dtype=stage.dtype,
             params={**stage.params, **self.unkeyed_params(stage)},
             limits=Limits(memory=self.prepared.recipe.memory),
         )

@@ -145,6 +145,26 @@ def test_numerics_tiles_weights_and_container_are_in_the_keys(weights: WeightsSe
     assert keys(stages_of(weights, recipe, home=Home(Path("/elsewhere")))) == base, "a home's place changes no bit"
 
 
+def test_half_precision_is_never_for_text(weights: WeightsSet) -> None:
+    recipe = make(weights)
+
+    def dtypes(backend: str) -> dict[str, str]:
+        stages = stages_of(weights, recipe, numerics={"backend": backend, "dtype": "float16"})
+        return {name: stage.dtype for name, stage in stages.items()}
+
+    assert dtypes("metal") == {
+        **dict.fromkeys(("stage1", "stage2", "temporal", "decode"), "float16"),
+        "text": "bfloat16",
+    }
+    assert dtypes("cpu")["text"] == "float32"
+    half, full = (
+        keys(stages_of(weights, recipe, numerics={"backend": "metal", "dtype": dtype}))
+        for dtype in ("float16", "bfloat16")
+    )
+    assert half["text"] == full["text"], "the text is shared"
+    assert half["stage1"] != full["stage1"]
+
+
 def test_a_given_noise_is_in_the_key_by_its_content(weights: WeightsSet) -> None:
     recipe = make(weights, noise="/a/noise.safetensors")
     base = keys(stages_of(weights, recipe, noise_sha256="1"))
