@@ -55,20 +55,20 @@ def settings_of(flags: Flags) -> Settings:
         seeds=seeds or None,
         random_seed=seeds == (),
         weights=WeightsChoice(
-            model=flags.model if flags.model == "tiny" else absolute(flags.model),
-            weights=absolute(flags.weights),
-            weights_stage1=absolute(flags.weights_stage1),
-            weights_stage2=absolute(flags.weights_stage2),
-            gemma=absolute(flags.gemma),
-            spatial_upscaler=absolute(flags.spatial_upscaler_weights),
-            temporal_upscaler=absolute(flags.temporal_weights),
+            model=flags.model if flags.model == "tiny" else absolute_if_said(flags.model),
+            weights=absolute_if_said(flags.weights),
+            weights_stage1=absolute_if_said(flags.weights_stage1),
+            weights_stage2=absolute_if_said(flags.weights_stage2),
+            gemma=absolute_if_said(flags.gemma),
+            spatial_upscaler=absolute_if_said(flags.spatial_upscaler_weights),
+            temporal_upscaler=absolute_if_said(flags.temporal_weights),
             model_variant=flags.model_variant,
         ),
         dtype=flags.dtype,
         fp16=flags.fp16,
         codec=flags.codec,
         keep_base=flags.keep_base,
-        noise=absolute(flags.noise),
+        noise=absolute_if_said(flags.noise),
         memory=None if flags.memory is None else parse_memory(flags.memory),
         generate_audio=flags.generate_audio,
     )
@@ -141,6 +141,10 @@ def parse_memory(text: str) -> int:
     return size
 
 
-def absolute(path: str | None) -> str | None:
-    """Absolute and with `~` resolved; a path that was not said stays None."""
-    return None if path is None else os.path.abspath(os.path.expanduser(path))
+def absolute(path: str) -> str:
+    """Absolute, with `~` resolved; links stay as they are."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def absolute_if_said(path: str | None) -> str | None:
+    return None if path is None else absolute(path)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.commands.asked import output_of, settings_of
+from orchestrator.commands.asked import absolute, output_of, settings_of
 from orchestrator.commands.ends import Ended, relay_error
 from orchestrator.commands.options import Debug, Flags, Home, Json, Overwrite, Quiet, takes_flags
 from orchestrator.display import Display, open_display
@@ -94,7 +94,7 @@ def show(display: Display, again: list[str], start: Callable[[OnEvent, Any], Any
 
 def resume_words(home: str | None, overwrite: bool) -> list[str]:
     """What `resume` has to be told to find and finish the same run."""
-    return (["--overwrite"] if overwrite else []) + (["--home", home] if home is not None else [])
+    return (["--overwrite"] if overwrite else []) + (["--home", absolute(home)] if home is not None else [])
 
 
 def resume_line(display: Display, again: list[str], error: BaseException) -> str | None:
@@ -115,4 +115,4 @@ def chosen_home(name: str | None) -> Any:
         return open_home(home_folder(os.environ))
     if not name:
         raise UsageError("--home names no folder.")
-    return open_home(Path(os.path.abspath(os.path.expanduser(name))))
+    return open_home(Path(absolute(name)))

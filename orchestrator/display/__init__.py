@@ -4,6 +4,7 @@
     view      a run's events folded into a frozen view
     stages    that view as lines of text
     screen    lines redrawn in place on a terminal; ansi: their styles
+    keys      no echo meanwhile
     live, plain, machine    the displays: a terminal, a log, a program (JSON lines; quiet)
     streams   standard output and error that may be closed, ASCII only, or without a reader
 

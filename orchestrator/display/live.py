@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from rich.text import Text
 
+from orchestrator.display.keys import silence
 from orchestrator.display.screen import Screen, Size
 from orchestrator.display.stages import ASCII, UNICODE, Glyphs, stage_line, summary, title_lines
 from orchestrator.display.streams import Stream, is_utf8
@@ -38,6 +39,7 @@ class LiveDisplay:
     ) -> None:
         self.view = RunView()
         self._screen = Screen(terminal, size)
+        self._restore_keys = silence(terminal)
         self._stdout = Stream(stdout)
         self._glyphs = glyphs or (UNICODE if is_utf8(terminal) else ASCII)
         self._clock = clock
@@ -76,6 +78,7 @@ class LiveDisplay:
             if self.view.seconds is not None:
                 last += [Text(""), Text("  " + summary(self.view), style="dim")]
             self._screen.draw([], above=last)
+            self._restore_keys()
             for path in self.view.paths:
                 self._stdout.write_path(path)
 

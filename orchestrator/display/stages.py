@@ -86,7 +86,7 @@ def _rest(stage: StageView, now: float, width: int, glyphs: Glyphs) -> Text:
         case "pending":
             return Text("")
         case "cached":
-            return Text(f"{'':>8}   from the cache", style="dim")
+            return Text(f"{'cached':>8}", style="dim")
         case "waiting":
             return Text(f"waiting: {printable(stage.message)}" if stage.message else "waiting", style="yellow")
         case "done":
@@ -101,7 +101,7 @@ def _rest(stage: StageView, now: float, width: int, glyphs: Glyphs) -> Text:
         return _progress(stage, now, width, glyphs)
     size = stage.weights_bytes or stage.loading
     reading = f"reading {file_size(size)} of weights" if size else "reading weights"
-    doing = reading if stage.status == "loading" else "at work on the first " + step_unit(stage.name)
+    doing = reading if stage.status == "loading" else "at work"
     return Text.assemble(doing, (f"   {duration(stage.elapsed(now))}", "dim"), (_memory(stage), "dim"))
 
 

@@ -91,7 +91,7 @@ def test_the_sheet_of_a_plan() -> None:
         "dtype": "bfloat16", "backend": "metal", "outputs": ("/v/a-1.mp4", "/v/a-2.mp4"),
         "stages": [
             {"name": "text", "cached": True, "items": 1, "shape": None, "bytes": 5, "weights": [use]},
-            {"name": "stage1", "cached": False, "items": 2, "shape": (13, 15, 22), "bytes": 7_000_000, "weights": [use]},
+            {"name": "stage1", "cached": False, "items": 2, "shape": (13, 15, 22), "bytes": 7000000, "weights": [use]},
         ],
     }  # fmt: skip
     lines = ["".join(text for text, _ in line).rstrip() for line in plan_lines(report, {**recipe, "memory": 24 << 30})]

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from orchestrator.display import open_display
+from orchestrator.display.keys import silence
 from orchestrator.display.live import LiveDisplay
 from orchestrator.display.machine import JsonDisplay, QuietDisplay, json_line
 from orchestrator.display.plain import PlainDisplay
@@ -325,3 +327,37 @@ def test_on_a_real_pseudo_terminal_the_path_is_the_last_line() -> None:
     os.close(leader)
     assert process.returncode == 0
     assert output.decode().rstrip().rpartition("\x1b[?2026l")[2].strip() == VIDEO
+
+
+KEYS = """
+import os, sys, termios
+from orchestrator.display.keys import silence
+terminal = os.fdopen(os.open(os.ttyname(int(sys.argv[1])), os.O_RDWR), "w")  # the terminal of this new session now
+def echoes(): return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+before = echoes()
+restore = silence(terminal)
+during = echoes()
+restore()
+print(before, during, echoes())
+"""
+
+
+def test_the_echo_is_off_only_while_lines_are_drawn() -> None:
+    leader, follower = os.openpty()
+    command = [sys.executable, "-c", KEYS, str(follower)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, pass_fds=[follower], env=environment, start_new_session=True, capture_output=True, text=True
+    )
+    os.close(leader)
+    os.close(follower)
+    assert done.stdout == "True False True\n", done.stderr
+
+
+def test_a_terminal_of_another_session_is_left_alone() -> None:
+    leader, follower = os.openpty()
+    with open(follower, "w") as terminal:
+        restore = silence(terminal)
+        assert termios.tcgetattr(terminal)[3] & termios.ECHO
+        restore()
+    os.close(leader)
