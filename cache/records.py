@@ -12,7 +12,7 @@ from typing import Any
 from cache.durable import reason
 from weights.errors import ArtifactError, RelayError
 
-LIMIT = 8 << 20
+LIMIT = 2 << 20
 """Bytes. A recipe or a state is a few kB; whatever is larger is refused before it is read."""
 
 
@@ -33,15 +33,15 @@ def read_json(path: Path, *, what: str, limit: int = LIMIT, error: type[RelayErr
 def _read_bounded(path: Path, what: str, limit: int, error: type[RelayError]) -> bytes:
     try:
         # Without O_NONBLOCK a named pipe would hang here.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise error(f"The {what} {path} is not a regular file.")
-            text = file.read(limit + 1)
+            text = file.read(limit + 1) if status.st_size <= limit else b""
     except (OSError, ValueError) as cause:  # ValueError: a path with a null character
         words = reason(cause) if isinstance(cause, OSError) else str(cause)
         raise error(f"The {what} {path} cannot be read: {words}.") from cause
-    if len(text) > limit:
+    if max(len(text), status.st_size) > limit:
         raise error(f"The {what} {path} is larger than {limit:,} bytes, so it is none.")
     return text
 

@@ -21,7 +21,12 @@ from cache.durable import sweep
 from cache.keys import canonical_json
 from weights.errors import ArtifactError, DoesNotFit
 
-METADATA = {"key": "0123abcd", "stage": "text", "parameters": canonical_json({"prompt": "Bälle\n", "cfg": 5.0})}
+METADATA = {
+    "key": "0123abcd",
+    "stage": "text",
+    "about": canonical_json({"prompt": "Bälle\n", "cfg": 5.0}),
+    "x": "\x1f\\",
+}
 SMALL = {
     "video": Tensor("BF16", (1, 2, 3), bytes(range(12))),
     "mask": Tensor("U8", (5,), b"\x01\x00\x01\x00\x01"),
@@ -172,6 +177,18 @@ def test_every_truncation_and_every_addition_is_found(tmp_path: Path) -> None:
             read(path)
     path.write_bytes(raw)
     read(path)
+
+
+def test_a_header_in_another_form_is_refused(tmp_path: Path) -> None:
+    """The same meaning, so no hash can tell; but we did not write it."""
+    path, raw = tmp_path / "artifact", joined(SMALL, METADATA)
+    length = int.from_bytes(raw[:8], "little")
+    text, data = raw[8 : 8 + length], raw[8 + length :]
+    for other in (text + b" " * 8, text.replace(b'"dtype":', b'"dtype": '), text.replace(rb"\u001f", rb"\u001F")):
+        assert other != text
+        path.write_bytes(len(other).to_bytes(8, "little") + other + data)
+        with pytest.raises(ArtifactError, match="header"):
+            read(path)
 
 
 def test_zeros_instead_of_the_end_are_found(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ def test_a_program_that_the_holder_starts_does_not_keep_it(tmp_path: Path) -> No
 def test_stop_ends_the_waiting(tmp_path: Path) -> None:
     path, asked = tmp_path / "a.lock", list[int]()
 
+    before = len(os.listdir("/dev/fd"))
+
     def stop() -> bool:
         asked.append(1)
         return len(asked) == 3
@@ -112,7 +114,7 @@ def test_stop_ends_the_waiting(tmp_path: Path) -> None:
             pytest.fail("two holders at once")
         assert not is_free(path)
     assert caught.value.exit_code == 130
-    assert len(os.listdir("/dev/fd")) < 200
+    assert len(os.listdir("/dev/fd")) == before, "no descriptor is left open"
 
 
 def test_ctrl_c_ends_the_waiting(tmp_path: Path) -> None:
@@ -201,6 +203,19 @@ def test_many_locks_are_taken_in_one_order(tmp_path: Path) -> None:
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
     assert counter.read_text() == "100"
+
+
+def test_locks_are_taken_in_the_order_of_their_names(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / f"{name}.lock" for name in "abc")
+    seen = []
+
+    def stop() -> bool:
+        seen.append((is_free(a), is_free(c)))
+        return True
+
+    with hold(b), pytest.raises(Interrupted), hold_all([c, b, a], stop=stop):
+        pass
+    assert seen == [(False, True)], "a is held and c not yet, while b is waited for"
 
 
 def test_many_locks_are_all_released_when_one_cannot_be_had(tmp_path: Path) -> None:

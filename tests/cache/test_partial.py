@@ -9,7 +9,7 @@ import pytest
 
 from cache.artifacts import Tensor, publish
 from cache.durable import sweep
-from cache.home import Home
+from cache.home import Home, open_home
 from cache.partial import Partial, drop_partial, load_partial, save_partial
 from weights.errors import DoesNotFit, RelayError
 
@@ -63,9 +63,12 @@ def test_a_state_of_another_key_or_kind_is_refused(home: Home) -> None:
     assert load_partial(home, KEY) is None
     publish(home.partial_path(KEY), latent(1), {"key": KEY, "stage": "stage1", "step": "1", "total": "2"})
     assert load_partial(home, KEY) is None
+    told: list[str] = []
     for step, total in (("4", "3"), ("x", "3"), ("-1", "3"), ("", ""), ("1" * 5000, "3")):
         publish(home.partial_path(KEY), latent(1), {"key": KEY, "stage": "partial", "step": step, "total": total})
-        assert load_partial(home, KEY) is None, (step, total)
+        assert load_partial(home, KEY, told.append) is None, (step, total)
+        assert not home.partial_path(KEY).exists()
+    assert len(told) == 5
 
 
 def test_a_kill_anywhere_leaves_this_step_or_the_one_before(home: Home, everywhere: Callable[..., int]) -> None:
@@ -86,8 +89,6 @@ def test_a_kill_anywhere_leaves_this_step_or_the_one_before(home: Home, everywhe
 
 
 def test_a_full_disk_keeps_the_former_state(small_disk: Path) -> None:
-    from cache.home import open_home
-
     home = open_home(small_disk / "home")
     save_partial(home, KEY, 1, 15, latent(1))
     with pytest.raises(DoesNotFit):
