@@ -149,6 +149,12 @@ def test_an_error_before_the_run_is_a_json_event_too(capsys: Capture) -> None:
     assert "--heigth" in event["message"]
 
 
+def test_a_prompt_that_looks_like_a_flag_is_none(played: Played, capsys: Capture) -> None:
+    played.events, played.error = [], WorkerFailed("It died.")
+    assert cli.main(["generate", "--quiet", "--", "--json"]) == 7
+    assert capsys.readouterr() == ("", "Error: It died.\n")
+
+
 def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_only_with_debug(played: Played, capsys: Capture) -> None:
     played.events, played.error = RECORDED[:30], ZeroDivisionError("oh")
     assert cli.main(["generate", "a fox", "-q"]) == 7
@@ -276,6 +282,12 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path, arguments: str) 
 def test_closed_streams_change_nothing_but_what_is_seen(tmp_path: Path, closed: str) -> None:
     assert run_program(f"$R --version {closed}", tmp_path).returncode == 0
     assert run_program(f"$R generate '' {closed}", tmp_path).returncode == 2
+
+
+def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    program = "from orchestrator.cli import main; main(['--version']); print(open('x', 'w').fileno() > 2)"
+    done = run_program(f'{sys.executable} -c "{program}" <&- 2>&-', tmp_path)
+    assert done.stdout.splitlines()[-1] == b"True"
 
 
 def test_a_locale_without_utf8(tmp_path: Path) -> None:
