@@ -152,7 +152,7 @@ def test_an_error_before_the_run_is_a_json_event_too(capsys: Capture) -> None:
 def test_a_prompt_that_looks_like_a_flag_is_none(played: Played, capsys: Capture) -> None:
     played.events, played.error = [], WorkerFailed("It died.")
     assert cli.main(["generate", "--quiet", "--", "--json"]) == 7
-    assert capsys.readouterr() == ("", "Error: It died.\n")
+    assert capsys.readouterr() == ("", f"Error: It died.\nltx-relay resume {RUN}\n")
 
 
 def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_only_with_debug(played: Played, capsys: Capture) -> None:
