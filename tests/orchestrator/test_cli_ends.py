@@ -150,9 +150,9 @@ def test_an_error_before_the_run_is_a_json_event_too(capsys: Capture) -> None:
 
 
 def test_a_prompt_that_looks_like_a_flag_is_none(played: Played, capsys: Capture) -> None:
-    played.events, played.error = [], WorkerFailed("It died.")
+    played.events, played.error, played.announce = [], WorkerFailed("It died."), False
     assert cli.main(["generate", "--quiet", "--", "--json"]) == 7
-    assert capsys.readouterr() == ("", f"Error: It died.\nltx-relay resume {RUN}\n")
+    assert capsys.readouterr() == ("", "Error: It died.\n")
 
 
 def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_only_with_debug(played: Played, capsys: Capture) -> None:
