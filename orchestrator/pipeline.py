@@ -21,7 +21,7 @@ from orchestrator.recipe import Recipe
 from orchestrator.sizes import LATENT_CHANNELS
 from workers.protocol import Item, Lora, WeightsUse
 
-CODE_VERSIONS = {"text": 1, "stage1": 1, "stage2": 1, "temporal": 1, "decode": 1}
+CODE_VERSIONS = {"text": 1, "stage1": 1, "stage2": 2, "temporal": 2, "decode": 1}
 """A stage's number rises only when the same job gives other bits; every cached result of that stage is then stale."""
 
 

@@ -13,7 +13,7 @@ import mlx.core as mx
 from workers.networks import host
 from workers.networks.ops import Weights
 
-Time = Literal["causal", "centred", "zeros"]
+Time = Literal["causal", "centred", "zeros", "none"]
 Space = Literal["zeros", "reflect"]
 Stride = tuple[int, int, int]
 
@@ -25,7 +25,7 @@ def conv3d(weights: Weights, name: str, x: mx.array, time: Time, space: Space, s
 
     The weight is channels-last, [outputs, 3, 3, 3, channels], or [outputs, 3, 3, channels] to treat every frame
     by itself. time: "causal" puts the first frame twice in front; "centred" puts the first frame in front and
-    the last one behind; "zeros" puts a frame of zeros on either side.
+    the last one behind; "zeros" puts a frame of zeros on either side; with "none" the result is two frames shorter.
     """
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if weight.ndim == 4:
@@ -46,10 +46,14 @@ def _sources(frames: int, time: Time) -> list[int | None]:
     inner: list[int | None] = list(range(frames))
     if time == "causal":
         return [0, 0, *inner]
+    if time == "none":
+        return inner
     return [0, *inner, frames - 1] if time == "centred" else [None, *inner, None]
 
 
 def _pad_time(x: mx.array, time: Time) -> mx.array:
+    if time == "none":
+        return x
     first, last = x[:, :1], x[:, -1:]
     if time == "causal":
         return mx.concatenate([first, first, x], axis=1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.parity.random_weights import weights as random_weights
 from weights.architecture import upsampler as upsampler_tables
-from weights.architecture.upsampler import GROUPS, UpsamplerConfig
+from weights.architecture.upsampler import UpsamplerConfig
 from weights.architecture.vae import (
     DecoderConfig,
     EncoderConfig,
@@ -98,33 +98,6 @@ def test_statistics_are_applied_per_channel_and_undone() -> None:
     assert unnormalise(statistics, x).tolist() == [[7.0, 0.0]]
     assert mx.allclose(normalise(statistics, unnormalise(statistics, x)), x)
     assert unnormalise(statistics, x.astype(mx.bfloat16)).dtype == mx.bfloat16
-
-
-def group_normed(x: np.ndarray[Any, Any], axes: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    groups = x.astype(np.float64).reshape(*x.shape[:-1], GROUPS, -1)
-    mean, variance = groups.mean(axes, keepdims=True), groups.var(axes, keepdims=True)
-    result: np.ndarray[Any, Any] = ((groups - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
-    return result
-
-
-@pytest.mark.parametrize(("per_frame", "axes"), [(False, (0, 1, 2, 4)), (True, (1, 2, 4))])
-def test_group_norm_takes_frames_together_or_apart(per_frame: bool, axes: tuple[int, ...]) -> None:
-    """Far from zero, and different from frame to frame, where a one-pass variance would be wrong."""
-    x = np.random.default_rng(1).standard_normal((3, 4, 5, 2 * GROUPS)) + np.array([0, 300, -50]).reshape(3, 1, 1, 1)
-    x = x.astype(np.float32)
-    mean, variance = upsampler.group_statistics(mx.array(x), per_frame)
-    ones, zeros = mx.ones(2 * GROUPS), mx.zeros(2 * GROUPS)
-    result = np.array(upsampler.apply_group_norm(mx.array(x), mean, variance, ones, zeros))
-    np.testing.assert_allclose(result, group_normed(x, axes), atol=1e-4)
-
-
-def test_group_norm_can_be_applied_in_pieces() -> None:
-    x = mx.random.normal((4, 3, 3, GROUPS))
-    weight, bias = mx.random.normal((GROUPS,)), mx.random.normal((GROUPS,))
-    mean, variance = upsampler.group_statistics(x, per_frame=False)
-    whole = upsampler.apply_group_norm(x, mean, variance, weight, bias)
-    pieces = [upsampler.apply_group_norm(x[i : i + 1], mean, variance, weight, bias) for i in range(4)]
-    assert mx.array_equal(mx.concatenate(pieces), whole)
 
 
 def test_bfloat16_goes_through_every_network() -> None:
