@@ -3,6 +3,7 @@
     home        where things lie
     keys        canonical JSON and the hash of it
     durable     atomic and durable writes; temporaries of dead processes
+    failpoints  faults on purpose, for tests
     processes   who wrote this, and whether it still lives
     artifacts   tensors in a safetensors file, verified on every read
     partial     the state after the last finished step of a stage

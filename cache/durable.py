@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from cache.failpoints import failpoint
 from cache.processes import MARK, alive, own_mark
 from weights.errors import DoesNotFit, RelayError
 
@@ -76,6 +77,7 @@ def write_synced(path: Path, chunks: Iterable[Buffer]) -> int:
     """Makes the file, which must not exist, and returns when its bytes are on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
+        failpoint("write.opened")
         written = 0
         for chunk in chunks:
             rest = flat(chunk)
@@ -84,6 +86,7 @@ def write_synced(path: Path, chunks: Iterable[Buffer]) -> int:
                 written += count
                 rest = rest[count:]
         sync_file(descriptor)
+        failpoint("write.synced")
     finally:
         os.close(descriptor)
     return written
@@ -92,6 +95,7 @@ def write_synced(path: Path, chunks: Iterable[Buffer]) -> int:
 def commit(temporary: Path, path: Path) -> None:
     """Gives a synced temporary its name, replacing what is there, and makes the name durable. Raises OSError."""
     os.replace(temporary, path)
+    failpoint("write.renamed")
     sync_folder(path.parent)
 
 

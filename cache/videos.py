@@ -34,6 +34,7 @@ from cache.durable import (
     write_error,
     write_synced,
 )
+from cache.failpoints import failpoint
 from cache.home import Home
 from cache.records import read_json
 from weights.errors import ArtifactError, DoesNotFit, RelayError, UsageError
@@ -204,6 +205,7 @@ def _commit_new(temporary: Path, path: Path) -> None:
             remove(path)
             raise
     else:
+        failpoint("video.linked")
         os.unlink(temporary)
     sync_folder(path.parent)
 

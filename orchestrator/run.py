@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.artifacts import read, set_aside
+from cache.failpoints import failpoint
 from cache.home import Home, home_folder
 from cache.locks import hold_all
 from cache.runs import Run, create_run
@@ -50,6 +51,7 @@ def generate(prepared: Prepared, *, on_event: OnEvent, interrupts: Interrupts, r
     recipe = prepared.recipe
     if run is None:
         run = create_run(prepared.home, recipe.to_dict(), recipe.prompt)
+        failpoint("run.created")
     relay_run = RelayRun(prepared, run, on_event, interrupts)
     return relay_run.carry_out()
 
@@ -268,6 +270,7 @@ class RelayRun:
         message = {"event": event, "time": time.time(), "run": self.run.id, **fields}
         self.run.append_event(message)
         self.on_event(message)
+        failpoint(f"event.{event}")
 
 
 def figures(end: WorkerEnd) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from cache import failpoints
 from weights.errors import RelayError, UsageError
 from weights.symptoms import failure_kind
 from workers.channel import EventChannel, end_with_parent
@@ -52,6 +53,7 @@ def main(arguments: list[str]) -> NoReturn:
     try:
         # Until the job is known there is nothing to save: a signal may end the process as it likes.
         job = read_job(arguments)
+        failpoints.enter(job.stage)
         context = Context(job, channel)
         listen_to_signals(context, forever=channel.supervised)
         channel.emit("started", stage=job.stage, pid=os.getpid())

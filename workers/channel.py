@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any, NoReturn
 
+from cache.failpoints import failpoint
 from workers.protocol import EVENT_FD_VARIABLE, EVENTS
 
 TEXT_LIMIT = 16_000
@@ -60,6 +61,7 @@ class EventChannel:
             except OSError:
                 # The reader closed its end. Whether it is gone for good is for the watch on stdin to say.
                 self._descriptor = None
+        failpoint(f"event.{event}")
 
 
 def _cut(value: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from cache.artifacts import read
+from cache.failpoints import failpoint
 from cache.home import Home
 from cache.partial import drop_partial, load_partial, save_partial
 from weights.architecture.transformer import BLOCKS
@@ -114,10 +115,10 @@ def saver(job: Job, context: Context, item: Item) -> Callable[[int, int, mx.arra
     home = Home(Path(job.home))
 
     def on_step(done: int, total: int, latent: mx.array, seconds: float) -> None:
-        if done < total:  # the last step's state is the result itself
-            save_partial(home, item.key, done, total, {"latent": to_tensor(latent)})
+        failpoint("step.computed", item.key, done)
+        save_partial(home, item.key, done, total, {"latent": to_tensor(latent)})
+        failpoint("step.saved", item.key, done)
         context.step(item.key, done, total, seconds)
-        if done < total:
-            context.check_stop()
+        context.check_stop()
 
     return on_step
