@@ -39,10 +39,11 @@ from workers.protocol import EVENT_FD_VARIABLE, Job
 
 _TICK_SECONDS = 0.1
 _SHORT_SECONDS = 0.001
-_SAMPLE_SECONDS = 0.5
-_SAMPLES_PER_EVENT = 4
+_SAMPLE_SECONDS = 0.2
+_SAMPLES_PER_EVENT = 10
 _READ_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 16 << 10
+_COUNTING_ERROR = 16 << 20
 _LOG_TAIL_LINES = 20
 
 _ASKED = "Finishing this step and saving; press again to kill."
@@ -241,9 +242,10 @@ class _Worker:
         if reaped == pid:
             self.exited = True
             self.status = os.waitstatus_to_exitcode(status)
-            # Linux, KiB. It starts at the size of this process at the fork, so only more than that is the worker's.
+            # Linux, KiB. It starts at the size of this process at the fork, so only more than that is the worker's;
+            # clearly more, because the kernel's counts of both are a little late.
             peak = usage.ru_maxrss * 1024
-            if sys.platform == "linux" and peak > self.own_peak:
+            if sys.platform == "linux" and peak > self.own_peak + _COUNTING_ERROR:
                 self.kernel_peak = peak
 
     def end(self, limits: tuple[int | None, ...], backend: str, log_tail: tuple[str, ...]) -> WorkerEnd:

@@ -289,6 +289,7 @@ def test_a_reader_that_goes_away_does_not_fail_the_stage(start: Callable[..., Wo
 def test_a_worker_run_by_hand_needs_no_orchestrator(tmp_path: Path, fake_stage: FakeStage) -> None:
     environment = fake_stage("import time\ndef run(job, context):\n    time.sleep(0.2)\n    print('did it')\n")
     environment.pop(EVENT_FD_VARIABLE, None)
+    environment.pop("PYTHONUNBUFFERED")  # what was printed is flushed at the end all the same
     job = tmp_path / "job.json"
     job.write_text(Job("text", (), (), str(tmp_path)).to_json())
     answer = subprocess.run(
