@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from weights.resolve import Model, WeightsSet
-
 from cache.home import Home
 from cache.keys import make_key
 from orchestrator.recipe import Recipe
 from orchestrator.sizes import LATENT_CHANNELS
+from weights.resolve import Model, WeightsSet
 from workers.protocol import Item, Lora, WeightsUse
 
 CODE_VERSIONS = {"text": 1, "stage1": 1, "stage2": 2, "temporal": 2, "decode": 1}
@@ -93,6 +92,7 @@ def stage1_stage(recipe: Recipe, sources: Sources, text: StagePlan) -> StagePlan
         "guidance_rescale": recipe.guidance_rescale if guided or recipe.stg else 0.0,
         "stg": recipe.stg,
         "stg_blocks": list(recipe.stg_blocks),
+        **held(recipe),
     }
     weights = (use_model(sources, sources.weights.stage1),)
     items = [({"text": text.items[0]}, start_noise(sources, seed)) for seed in recipe.seeds]
@@ -108,6 +108,7 @@ def stage2_stage(recipe: Recipe, sources: Sources, text: StagePlan, stage1: Stag
         "fps": recipe.fps,
         "schedule": "stage2",
         "steps": recipe.steps_stage2,
+        **held(recipe),
     }
     weights = (
         use(sources, "statistics", sources.weights.vae.path),
@@ -200,6 +201,11 @@ def unkeyed(stage: str) -> frozenset[str]:
 
 def start_noise(sources: Sources, seed: int) -> dict[str, Any]:
     return {"seed": seed} if sources.noise_sha256 is None else {"seed": seed, "noise_sha256": sources.noise_sha256}
+
+
+def held(recipe: Recipe) -> dict[str, Any]:
+    """How the transformer's weights are held, where that changes bits."""
+    return {} if recipe.quantize is None else {"quantize": recipe.quantize}
 
 
 def use(sources: Sources, role: str, path: Path) -> WeightsUse:

@@ -14,21 +14,20 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from weights.fingerprint import fingerprint
-
 from cache.home import Home
 from cache.videos import find_video, same
 from orchestrator.environment import WorkerEnvironment, worker_environment
 from orchestrator.machine import Machine, probe
 from orchestrator.pipeline import Sources, StagePlan, relay
 from orchestrator.presets import PRESETS
-from orchestrator.recipe import Recipe, WeightsChoice
+from orchestrator.recipe import LoraChoice, Recipe, WeightsChoice
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
 from orchestrator.video_files import base_path, check_codec, output_paths
 from weights.architecture.transformer import TransformerConfig
 from weights.errors import UsageError, WeightsError
+from weights.fingerprint import fingerprint
 from weights.header import read_header
-from weights.resolve import WeightsRequest, WeightsSet, default_search, resolve
+from weights.resolve import LoraRequest, WeightsRequest, WeightsSet, default_search, resolve
 from weights.tiny_model import TINY_DEFAULTS, is_tiny
 
 TILES: Mapping[str, int] = {
@@ -65,19 +64,19 @@ def prepare(settings: Settings, *, home: Home, output: Path | None = None, overw
     checked = check(settings)
     check_codec(settings.codec or "h264")
     if not settings.random_seed:
-        output_paths(output, settings.prompt, settings.seeds or (0,), settings.codec or "h264")
+        output_paths(output, settings.prompt, settings.seeds or (0,), settings.codec or "h264", overwrite)
     hash_of_noise(settings.noise)
-    weights = find_weights(settings.weights, checked.preset, checked.two_stage, checked.temporal)
+    weights = find_weights(settings.weights, checked.preset, checked.two_stage, checked.temporal, settings.loras or ())
     facts = model_facts(weights)
     recipe = settle(checked, facts)
-    paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec)
+    paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec, overwrite)
     prepared = assemble(recipe, weights, home, paths, overwrite)
     return replace(prepared, notes=notes(checked, recipe, facts, prepared.machine.backend))
 
 
 def prepare_recipe(recipe: Recipe, *, home: Home, paths: Mapping[int, Path], overwrite: bool) -> Prepared:
     """The same for a recipe that is complete already: a run that is resumed. `paths`: seed -> video."""
-    weights = find_weights(recipe.weights, recipe.preset, recipe.two_stage, recipe.temporal)
+    weights = find_weights(recipe.weights, recipe.preset, recipe.two_stage, recipe.temporal, recipe.loras)
     return assemble(recipe, weights, home, paths, overwrite)
 
 
@@ -110,7 +109,9 @@ def assemble(recipe: Recipe, weights: WeightsSet, home: Home, paths: Mapping[int
     return Prepared(recipe, (), stages, outputs, overwrite, home, weights, machine, environment, dtype, fingerprint_of)
 
 
-def find_weights(choice: WeightsChoice, preset: str, two_stage: bool, temporal: bool) -> WeightsSet:
+def find_weights(
+    choice: WeightsChoice, preset: str, two_stage: bool, temporal: bool, loras: tuple[LoraChoice, ...] = ()
+) -> WeightsSet:
     """The files that serve these stages, by what their headers say. WeightsError (3)."""
     request = WeightsRequest(
         model=choice.model,
@@ -120,6 +121,7 @@ def find_weights(choice: WeightsChoice, preset: str, two_stage: bool, temporal: 
         gemma=choice.gemma,
         spatial_upscaler=choice.spatial_upscaler,
         temporal_upscaler=choice.temporal_upscaler,
+        loras=tuple(LoraRequest(path, strength, stage) for path, strength, stage in loras),
         model_variant=choice.model_variant or PRESETS[preset].variant,
         two_stage=two_stage,
         temporal=temporal,

@@ -16,6 +16,10 @@ from orchestrator.sizes import Geometry
 from weights.errors import UsageError
 
 FORMAT = 1
+QUANTIZE = (8, 4)
+"""Bits that the transformer's weights can be held in."""
+LORA_STAGES = ("stage1", "stage2")
+MAX_STRENGTH = 100.0
 MAX_BYTES = 4 << 20
 """A recipe is a few kB; anything larger is not one, and is refused before it is parsed."""
 
@@ -32,6 +36,10 @@ class WeightsChoice:
     spatial_upscaler: str | None = None
     temporal_upscaler: str | None = None
     model_variant: str | None = None
+
+
+LoraChoice = tuple[str, float, str | None]
+"""Path, strength, and the stage it is for ("stage1", "stage2"); None: every stage that denoises."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,9 @@ class Recipe:
     keep_base: bool = False
     noise: str | None = None
     memory: int | None = None
+    loras: tuple[LoraChoice, ...] = ()
+    quantize: int | None = None
+    """Bits of the weights of the transformer's linear layers, 8 or 4; None: as they are stored."""
 
     @property
     def geometry(self) -> Geometry:
@@ -105,7 +116,10 @@ def recipe_from_dict(raw: Mapping[str, Any]) -> Recipe:
         for name in ("stg_blocks", "seeds", "size"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
+        values["loras"] = tuple((path, float(strength), stage) for path, strength, stage in values.get("loras", ()))
         recipe = Recipe(weights=choice, **values)
+        if recipe.quantize not in (None, *QUANTIZE):
+            raise ValueError(f"quantize is {recipe.quantize}")
         _ = recipe.geometry
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
         raise UsageError(f"The recipe is incomplete or damaged: {error}.") from error
@@ -135,6 +149,7 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
         "float": lambda x: (is_int(x) or isinstance(x, float)) and x == x and abs(x) < 1e6,
         "tuple[int, ...]": lambda x: isinstance(x, list | tuple) and len(x) <= 10_000 and all(map(is_int, x)),
         "tuple[int, int]": lambda x: isinstance(x, list | tuple) and len(x) == 2 and all(map(is_int, x)),
+        "tuple[LoraChoice, ...]": lambda x: isinstance(x, list | tuple) and len(x) <= 100 and all(map(_is_lora, x)),
         "WeightsChoice": lambda x: (
             isinstance(x, Mapping)
             and all(isinstance(v, str) or v is None for v in x.values())
@@ -144,3 +159,11 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
     }
     if not any(checks[part.strip()](value) for part in annotation.split("|")):
         raise UsageError(f"The recipe's {name} is not of the right kind ({annotation}).")
+
+
+def _is_lora(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        return False
+    path, strength, stage = value
+    number = isinstance(strength, int | float) and not isinstance(strength, bool) and abs(strength) <= MAX_STRENGTH
+    return isinstance(path, str) and number and stage in (None, *LORA_STAGES)

@@ -20,7 +20,7 @@ from orchestrator.presets import (
     STAGE2_STEPS,
     choose_preset,
 )
-from orchestrator.recipe import Recipe, WeightsChoice
+from orchestrator.recipe import LORA_STAGES, MAX_STRENGTH, QUANTIZE, LoraChoice, Recipe, WeightsChoice
 from weights.errors import UsageError
 
 MAX_PROMPT = 20_000
@@ -62,6 +62,8 @@ class Settings:
     keep_base: bool | None = None
     noise: str | None = None
     memory: int | None = None
+    loras: tuple[LoraChoice, ...] | None = None
+    quantize: int | None = None
     generate_audio: bool = False
 
 
@@ -120,6 +122,7 @@ def check(settings: Settings) -> Checked:
         raise UsageError(f"--dtype {settings.dtype!r} does not exist; choose one of {', '.join(DTYPES)}.")
     if settings.fp16 and settings.dtype not in (None, "auto"):
         raise UsageError(f"--fp16 and --dtype {settings.dtype} contradict each other; give one.")
+    _check_weights(settings, name, preset.two_stage)
     temporal = preset.temporal if settings.temporal is None else settings.temporal
     return Checked(settings, name, preset.two_stage, temporal)
 
@@ -167,6 +170,8 @@ def settle(checked: Checked, facts: ModelFacts) -> Recipe:
         keep_base=bool(asked.keep_base) and temporal,
         noise=asked.noise,
         memory=asked.memory,
+        loras=asked.loras or (),
+        quantize=asked.quantize,
     )
 
 
@@ -218,6 +223,8 @@ def with_recipe(recipe: Recipe, settings: Settings) -> Settings:
         keep_base=recipe.keep_base or None,
         noise=recipe.noise,
         memory=recipe.memory,
+        loras=recipe.loras or None,
+        quantize=recipe.quantize,
     )
     if recipe.size:
         base = replace(base, size=recipe.size, height=None, width=None)
@@ -275,6 +282,24 @@ def _check_numbers(settings: Settings) -> None:
         raise UsageError("--seed names no seed, or the same seed twice.")
     if settings.random_seed and settings.seeds:
         raise UsageError("--seed random and numbered seeds contradict each other.")
+
+
+def _check_weights(settings: Settings, name: str, two_stage: bool) -> None:
+    """What is done to the transformer's weights."""
+    if settings.quantize is not None and settings.quantize not in QUANTIZE:
+        raise UsageError(f"--quantize {settings.quantize} is not possible: weights are held in 8 or 4 bits.")
+    for path, strength, stage in settings.loras or ():
+        if not path:
+            raise UsageError("--lora names no file; write PATH, PATH:STRENGTH or PATH:STRENGTH@STAGE.")
+        if not (math.isfinite(strength) and abs(strength) <= MAX_STRENGTH):
+            raise UsageError(
+                f"--lora {path}: the strength {strength:g} is out of range; it must be between -{MAX_STRENGTH:g} and "
+                f"{MAX_STRENGTH:g}."
+            )
+        if stage not in (None, *LORA_STAGES):
+            raise UsageError(f"--lora {path}: there is no stage {stage!r}; a LoRA goes to {' or '.join(LORA_STAGES)}.")
+        if stage == "stage2" and not two_stage:
+            raise UsageError(f"--lora {path} is for stage 2; --preset {name} has one stage.")
 
 
 def _stg_blocks(asked: Settings, facts: ModelFacts) -> tuple[int, ...]:

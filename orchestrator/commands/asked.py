@@ -14,12 +14,14 @@ from pathlib import Path
 
 from orchestrator import sizes
 from orchestrator.commands.options import Flags
-from orchestrator.recipe import MAX_BYTES, Recipe, WeightsChoice, recipe_from_json
+from orchestrator.recipe import MAX_BYTES, LoraChoice, Recipe, WeightsChoice, recipe_from_json
 from orchestrator.settings import Settings, with_recipe
 from weights.errors import UsageError
 
 MAX_SEEDS = 1_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
+_STRENGTH = re.compile(r"[+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:[eE][+-]?[0-9]{1,2})?")
+_STAGE = re.compile(r"[A-Za-z0-9]+")
 _MEMORY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kmgt]?i?b|[kmgt])", re.IGNORECASE)
 
 
@@ -70,6 +72,8 @@ def settings_of(flags: Flags) -> Settings:
         keep_base=flags.keep_base,
         noise=absolute_if_said(flags.noise),
         memory=None if flags.memory is None else parse_memory(flags.memory),
+        loras=None if not flags.lora else tuple(parse_lora(text) for text in flags.lora),
+        quantize=flags.quantize,
         generate_audio=flags.generate_audio,
     )
     return settings if recipe is None else with_recipe(recipe, settings)
@@ -139,6 +143,17 @@ def parse_memory(text: str) -> int:
     if size < 64 << 20:
         raise UsageError(f"--memory {text} is less than any worker needs; write for example 24GB.")
     return size
+
+
+def parse_lora(text: str) -> LoraChoice:
+    """`PATH[:STRENGTH][@STAGE]`, read from its end; a path may have colons and at-signs of its own."""
+    rest, at, stage = text.rpartition("@")
+    if not at or not _STAGE.fullmatch(stage):
+        rest, stage = text, ""
+    path, colon, number = rest.rpartition(":")
+    if not colon or not _STRENGTH.fullmatch(number):
+        path, number = rest, "1"
+    return absolute(path) if path else "", float(number), stage.lower() or None
 
 
 def absolute(path: str) -> str:

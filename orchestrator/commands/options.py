@@ -134,10 +134,16 @@ class Flags:
     temporal_weights: Annotated[str | None, option(
         "--temporal-weights", "--temporal-upscaler-weights", metavar="FILE", panel=WEIGHTS,
         help="The upscaler of the frame rate.")] = None
+    lora: Annotated[list[str] | None, option(
+        "--lora", metavar="FILE[:STRENGTH][@STAGE]", panel=WEIGHTS,
+        help="Add a LoRA, of strength 1 unless said: style.safetensors:0.8@stage1. Again for several.")] = None
 
     memory: Annotated[str | None, option(
         "--memory", metavar="SIZE", default="what the machine can give", panel=MACHINE,
         help="Budget of every worker: 24GB. As on a Mac, 1 GB is 2^30 bytes.")] = None
+    quantize: Annotated[int | None, option(
+        "--quantize", metavar="8|4", default="as stored", panel=MACHINE,
+        help="Hold the transformer's weights in so few bits. A half or a quarter of the memory, less exact.")] = None
     fp16: Annotated[bool, option(
         "--fp16", panel=MACHINE, help="16-bit compute: bfloat16 on a GPU; a CPU stays with float32.")] = False
     dtype: Annotated[str | None, option(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator import cli
-from orchestrator.commands.asked import parse_memory, parse_seeds
+from orchestrator.commands.asked import parse_lora, parse_memory, parse_seeds
 from orchestrator.recipe import Recipe, WeightsChoice
 from orchestrator.settings import ModelFacts, Settings, check, settle
 from weights.errors import UsageError
@@ -67,6 +67,8 @@ ONE_FLAG_EACH: dict[str, tuple[list[str], object]] = {
     "codec": (["--codec", "ffv1"], "ffv1"),
     "keep_base": (["--keep-base"], True),
     "memory": (["--memory", "24GB"], 24 << 30),
+    "loras": (["--lora", "/l.safetensors:0.5@stage1"], (("/l.safetensors", 0.5, "stage1"),)),
+    "quantize": (["--quantize", "8"], 8),
     "generate_audio": (["--generate-audio"], True),
 }
 WEIGHTS: dict[str, str] = {
@@ -105,6 +107,32 @@ def test_tiny_is_a_name_and_not_a_folder(asked: Asked, tmp_path: Path) -> None:
     assert said(asked, "a fox", "--model", "./tiny").weights.model == str(tmp_path / "tiny")
     assert said(asked, "a fox", "--noise", "n.safetensors").noise == str(tmp_path / "n.safetensors")
     assert said(asked, "a fox", "--model-variant", "dev").weights.model_variant == "dev"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/a/style.safetensors", ("/a/style.safetensors", 1.0, None)),
+        ("/a/style.safetensors:0.8", ("/a/style.safetensors", 0.8, None)),
+        ("/a/style.safetensors:-.5", ("/a/style.safetensors", -0.5, None)),
+        ("/a/style.safetensors@stage2", ("/a/style.safetensors", 1.0, "stage2")),
+        ("/a/style.safetensors:1e-1@STAGE1", ("/a/style.safetensors", 0.1, "stage1")),
+        ("/a/x@y.safetensors", ("/a/x@y.safetensors", 1.0, None)),
+        ("/a/b:c.safetensors", ("/a/b:c.safetensors", 1.0, None)),
+        ("/me@home/b:2/c.safetensors:3", ("/me@home/b:2/c.safetensors", 3.0, None)),
+        ("/a/style.safetensors@decode", ("/a/style.safetensors", 1.0, "decode")),
+        (":0.5", ("", 0.5, None)),
+    ],
+)
+def test_a_lora_is_read_from_its_end(text: str, expected: tuple[str, float, str | None]) -> None:
+    assert parse_lora(text) == expected
+
+
+def test_loras_add_up_in_their_order(asked: Asked, tmp_path: Path) -> None:
+    assert said(asked, "a fox", "--lora", "one", "--lora", "two:2").loras == (
+        (str(tmp_path / "one"), 1.0, None),
+        (str(tmp_path / "two"), 2.0, None),
+    )
 
 
 @pytest.mark.parametrize(

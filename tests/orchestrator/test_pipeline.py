@@ -90,6 +90,8 @@ CHANGES: list[tuple[dict[str, Any], str | None]] = [
     ({"codec": "hevc"}, "decode"),
     ({"size": (380, 250)}, "decode"),
     ({"memory": 8 << 30}, None),
+    ({"quantize": 8}, "stage1"),
+    ({"quantize": 4}, "stage1"),
 ]
 
 

@@ -199,3 +199,51 @@ def test_what_is_no_recipe(text: str) -> None:
 def test_recipes_are_immutable() -> None:
     made = recipe()
     assert replace(made, cfg=3.0) != made
+
+
+LORA = ("/l.safetensors", 0.5, "stage1")
+
+
+def test_loras_and_bits_are_in_the_recipe_and_survive_json() -> None:
+    made = recipe(loras=(LORA, ("/m.safetensors", -1.0, None)), quantize=4)
+    assert (made.loras, made.quantize) == ((LORA, ("/m.safetensors", -1.0, None)), 4)
+    assert recipe_from_json(made.to_json()) == made
+    again = with_recipe(made, Settings(""))
+    assert (again.loras, again.quantize) == (made.loras, 4)
+    assert with_recipe(made, Settings("", loras=(LORA,), quantize=8)).loras == (LORA,)
+    assert with_recipe(made, Settings("", quantize=8)).quantize == 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"quantize": 6}, "--quantize 6"),
+        ({"loras": (("/l", 1.0, "decode"),)}, "there is no stage 'decode'"),
+        ({"loras": (("/l", 101.0, None),)}, "the strength 101 is out of range"),
+        ({"loras": (("/l", float("nan"), None),)}, "out of range"),
+        ({"loras": (("", 1.0, None),)}, "names no file"),
+        ({"loras": (("/l", 1.0, "stage2"),), "preset": "draft"}, "is for stage 2; --preset draft has one stage"),
+    ],
+)
+def test_wrong_loras_and_bits(asked: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe(**asked)
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quantize": 3},
+        {"quantize": True},
+        {"loras": [["/l", 1.0]]},
+        {"loras": [["/l", "1", None]]},
+        {"loras": [["/l", 1.0, "stage3"]]},
+        {"loras": [[1, 1.0, None]]},
+        {"loras": "/l"},
+        {"loras": [["/l", 1e9, None]]},
+    ],
+)
+def test_a_strangers_recipe_with_wrong_loras_or_bits(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        recipe_from_dict({**recipe().to_dict(), **change})
