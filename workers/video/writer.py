@@ -73,12 +73,15 @@ class VideoWriter:
         self._container = container or next(iter(self._codec.containers.values()))
         self._options = {**self._encoder.options, **_quality(self._codec, self._encoder, crf)}
         self._metadata = _checked_metadata(metadata or {}, self._container)
+        self._created = False
         self._reformatter = VideoReformatter()
         self._output: av.container.OutputContainer | None = None
         self._stream: VideoStream | None = None
 
     def __enter__(self) -> Self:
         with self._no_partial_file():
+            self.path.open("wb").close()  # from here on the file is ours to remove
+            self._created = True
             self._output = av.open(
                 # The prefix keeps FFmpeg from reading a colon in a name as a protocol.
                 f"file:{self.path}",
@@ -184,7 +187,7 @@ class VideoWriter:
         if output is not None:
             with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
                 output.close()
-        if self.path.is_symlink() or self.path.is_file():  # never a device
+        if self._created and (self.path.is_symlink() or self.path.is_file()):  # never a device
             self.path.unlink(missing_ok=True)
 
 

@@ -288,6 +288,20 @@ def test_a_path_that_cannot_be_written_is_a_usage_error(tmp_path):
     assert tmp_path.is_dir()
 
 
+def test_a_file_that_cannot_be_opened_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "clip"
+    path.write_text("somebody's")
+
+    def refuse(self, *arguments):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        with pytest.raises(UsageError, match="Permission denied"):
+            write(path, pattern(1))
+    assert path.read_text() == "somebody's"
+
+
 @pytest.mark.parametrize("name", ["http:clip 1.mp4", "clip-%03d.mp4", "Zoë's 猫.mp4", "clip"])
 def test_any_file_name_is_a_file_name(tmp_path, monkeypatch, read_video, name):
     monkeypatch.chdir(tmp_path)
