@@ -59,6 +59,16 @@ def hold_all(
         yield
 
 
+@contextmanager
+def try_hold(path: Path) -> Iterator[bool]:
+    """Holds the lock inside the `with` block if nobody else does; says whether. UsageError as `hold`."""
+    descriptor = _open(path)
+    try:
+        yield _try(descriptor, path) and _is_at(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
 def _acquire(path: Path, on_wait: Callable[[str], None], stop: Callable[[], bool]) -> int:
     """A descriptor that holds the lock of the file that is at `path` now."""
     descriptor = _open(path)

@@ -31,10 +31,12 @@ from cache.home import Home
 from cache.processes import alive, own_mark
 from cache.records import read_json
 from cache.state import RunState, StageState
-from weights.errors import RelayError, UsageError
+from weights.errors import ArtifactError, RelayError, UsageError
 
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}(-[a-z0-9]+)*-[0-9a-f]{4}")
 _SLUG_LENGTH = 40
+_FOREIGN_SILENCE = 24 * 3600.0
+"""Seconds without an event after which a run of another machine, or container, counts as over."""
 _LINE_LIMIT = 1 << 20
 """Bytes of an event's line; a longer one is damage."""
 
@@ -218,6 +220,36 @@ def list_runs(home: Home) -> list[RunSummary]:
     """All runs, the newest first. Damaged ones are in the list and say so; nothing is raised for them."""
     ids = sorted(_ids(home), key=lambda run: _age_order(home, run), reverse=True)
     return [_summary(Run(home.run_folder(run))) for run in ids]
+
+
+def under_way(run: Run) -> bool:
+    """Whether a run that says `running` still is: one of another machine is, as long as it writes events."""
+    state = run.state()
+    if state.status != "running":
+        return False
+    lives = alive(state.owner)
+    if lives is not None:
+        return lives
+    try:
+        return time.time() - os.stat(run.folder / "events.jsonl").st_mtime < _FOREIGN_SILENCE
+    except OSError:
+        return False
+
+
+def delete_run(home: Home, run: Run) -> None:
+    """Removes the run's folder; what it made stays in the cache. UsageError while it is under way."""
+    try:
+        if under_way(run):
+            raise UsageError(f"The run {run.id} is still under way.", advice="Stop it first, with Ctrl-C.")
+    except ArtifactError:
+        pass  # damaged: all the more reason
+    gone = temporary_path(home.tmp, "")
+    try:
+        os.rename(run.folder, gone)  # at once, so that nobody sees half a run
+        sync_folder(home.runs)
+    except OSError as error:
+        raise RelayError(f"The run {run.folder} cannot be deleted: {reason(error)}.") from error
+    remove(gone)
 
 
 def slugify(text: str) -> str:

@@ -37,7 +37,10 @@ class StageState:
 
 @dataclass(frozen=True)
 class RunState:
-    """`created`, `updated`: seconds since the epoch. `owner`: the mark of the process that runs it, see `processes`."""
+    """`created`, `updated`: seconds since the epoch. `owner`: the mark of the process that runs it, see `processes`.
+
+    `stop_after`: the stage that was to be the last one, where a run does not go to the end.
+    """
 
     status: str
     created: float
@@ -45,6 +48,7 @@ class RunState:
     owner: str = ""
     outputs: tuple[str, ...] = ()
     stages: Mapping[str, StageState] = field(default_factory=dict)
+    stop_after: str | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -76,6 +80,7 @@ class RunState:
                 owner=_text(raw["owner"]),
                 outputs=_texts(raw["outputs"]),
                 stages={_text(name): _stage(entry) for name, entry in _mapping(raw["stages"]).items()},
+                stop_after=None if raw.get("stop_after") is None else _text(raw["stop_after"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"The state {path} is damaged ({error!r}).") from error
