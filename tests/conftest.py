@@ -13,8 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from av.video.reformatter import Interpolation
+from hypothesis import settings
 
 from orchestrator.environment import worker_environment
+
+# A busy machine is no failure: Hypothesis gives each example 200 ms unless told otherwise.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 """swscale's default is two levels off."""
