@@ -73,6 +73,7 @@ def error(kind: str, code: int, message: str = "What happened.", advice: str = "
         ({"status": -KILL, "interrupted": 130, "sent": (TERM,)}, 7, "failed"),
         ({"status": -KILL, "usages": FULL, "backend": "metal"}, 5, "memory"),
         ({"status": -KILL, "log_tail": (METAL_OOM_LINE,), "backend": "metal"}, 5, "memory"),
+        ({"status": -KILL, "sent": (TERM, KILL), "usages": FULL, "oom_kills": 1}, 7, "failed"),
         # Crashes.
         ({"status": SEGV}, 7, "failed"),
         ({"status": ABRT}, 7, "failed"),

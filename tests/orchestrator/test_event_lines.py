@@ -66,6 +66,12 @@ def test_a_huge_line_is_dropped_in_bounded_memory(piece: int) -> None:
     assert [event["event"] for event in events] == ["step", "warning", "step"]
 
 
+def test_the_end_of_a_huge_line_is_not_taken_for_an_event() -> None:
+    lines = EventLines(limit=1000)
+    events = lines.feed(b"x" * 2000) + lines.feed(line(index=1)) + lines.feed(line(index=2))
+    assert [(event["event"], event.get("index")) for event in events] == [("warning", None), ("step", 2)]
+
+
 def test_a_line_at_the_limit_is_read() -> None:
     whole = line()
     assert [event["event"] for event in EventLines(limit=len(whole) - 1).feed(whole)] == ["step"]

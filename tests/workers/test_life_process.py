@@ -202,6 +202,14 @@ def test_a_signal_ends_the_worker_after_its_step(start: Callable[..., Worker], n
     assert worker.log.read_text() == ""
 
 
+def test_a_signal_before_the_stage_begins_keeps_it_from_beginning(start: Callable[..., Worker]) -> None:
+    worker = start(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\ndef run(job, context):\n    context.warn('begun')\n"
+    )
+    status, events = worker.end()
+    assert (status, [event["event"] for event in events]) == (130, ["started", "error"])
+
+
 def test_a_signal_does_not_undo_work_that_goes_on_to_its_end(start: Callable[..., Worker]) -> None:
     worker = start("import time\ndef run(job, context):\n    context.warn('now')\n    time.sleep(0.3)\n")
     worker.until("warning")
