@@ -12,6 +12,8 @@ library's exit handler cannot turn finished work into a failure.
 
 from __future__ import annotations
 
+import contextlib
+import contextlib
 import errno
 import importlib
 import os
@@ -61,7 +63,8 @@ def main(arguments: list[str]) -> NoReturn:
         channel.emit("done", seconds=time.monotonic() - started, **context.totals())
     except BaseException as error:
         if not isinstance(error, Stopped):
-            traceback.print_exc()
+            with contextlib.suppress(OSError, ValueError):  # a full disk must not keep the event from being sent
+                traceback.print_exc()
         failure = describe(error)
         code = failure.exit_code
         channel.emit(
@@ -144,10 +147,8 @@ def _sentence(error: BaseException) -> str:
 def leave(code: int) -> NoReturn:
     """End at once, with everything that was printed in the log."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError, ValueError):
             stream.flush()
-        except (OSError, ValueError):
-            continue
     os._exit(code)
 
 

@@ -22,8 +22,8 @@ FakeStage = Callable[[str], dict[str, str]]
 class Worker:
     """A worker that this test started the way the supervisor does."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
-        self.log = folder / "log"
+    def __init__(self, folder: Path, environment: dict[str, str], *arguments: str, log: str = "log") -> None:
+        self.log = folder / log
         ours, theirs = os.pipe()
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -169,6 +169,15 @@ def test_a_job_that_is_none_is_refused(start: Callable[..., Worker], tmp_path: P
     status, events = worker.end()
     assert status == 2
     assert [event["kind"] for event in events] == ["usage"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a file that is always full")
+def test_an_error_is_said_although_the_log_cannot_be_written(tmp_path: Path, fake_stage: FakeStage) -> None:
+    job = tmp_path / "job.json"
+    job.write_text(Job("text", (), (), str(tmp_path)).to_json())
+    source = "def run(job, context):\n    raise OSError(28, 'No space left on device', 'out')\n"
+    status, events = Worker(tmp_path, fake_stage(source), str(job), log="/dev/full").end()
+    assert (status, events[-1]["kind"]) == (4, "disk")
 
 
 def test_a_job_file_that_is_missing_or_not_named_is_refused(tmp_path: Path, fake_stage: FakeStage) -> None:
