@@ -13,7 +13,6 @@ library's exit handler cannot turn finished work into a failure.
 from __future__ import annotations
 
 import contextlib
-import contextlib
 import errno
 import importlib
 import os

@@ -15,7 +15,7 @@ from typing import Any
 from weights.errors import UsageError
 
 FORMAT = 1
-STAGES = ("text", "encode", "stage1", "stage2", "temporal", "decode")
+STAGES = ("text", "encode", "stage1", "preview", "stage2", "temporal", "decode")
 EVENT_FD_VARIABLE = "LTX_RELAY_EVENT_FD"
 """Number of the descriptor that a worker writes its events to; unset: events go nowhere (a worker run by hand)."""
 
