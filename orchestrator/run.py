@@ -6,6 +6,7 @@ finished results are in the home before anything is said about them, and the run
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -17,12 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.artifacts import read, set_aside
+from cache.artifacts import find
 from cache.failpoints import failpoint
-from cache.home import Home, home_folder
+from cache.home import Home, home_folder, sweep_home
 from cache.locks import hold_all
 from cache.runs import Run, create_run
-from cache.videos import deliver, find_video, same
+from cache.videos import deliver, find_video
 from orchestrator.ends import End, error_for
 from orchestrator.interrupts import Interrupts
 from orchestrator.pipeline import StagePlan, needed
@@ -32,9 +33,22 @@ from orchestrator.supervisor import WorkerEnd, run_worker
 from weights.errors import ArtifactError, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
+Signature = tuple[int, int, int]
 OnEvent = Callable[[dict[str, Any]], None]
 FORWARDED = frozenset(
-    {"loading", "loaded", "item", "resumed", "step", "memory", "preview", "warning", "sample", "stalled", "interrupting"}
+    {
+        "loading",
+        "loaded",
+        "item",
+        "resumed",
+        "step",
+        "memory",
+        "preview",
+        "warning",
+        "sample",
+        "stalled",
+        "interrupting",
+    }
 )
 """Events of a worker and of its supervisor that are passed on as they are, with the stage's name added."""
 
@@ -82,6 +96,7 @@ class RelayRun:
     def __init__(self, prepared: Prepared, run: Run, on_event: OnEvent, interrupts: Interrupts) -> None:
         self.prepared, self.run, self.on_event, self.interrupts = prepared, run, on_event, interrupts
         self.started = time.monotonic()
+        self.verified: dict[str, Signature] = {}
 
     def carry_out(self) -> RunResult:
         try:
@@ -94,6 +109,11 @@ class RelayRun:
             if isinstance(error, Interrupted) and self.interrupts.exit_code is not None:
                 error.exit_code = self.interrupts.exit_code  # also when it came while waiting for a lock
             self.end_badly(error)
+            raise
+        except (
+            BaseException
+        ) as error:  # a mistake of ours, or a terminal that went away: the record is kept all the same
+            self.end_badly(RelayError(f"{type(error).__name__}: {error}"))
             raise
         seconds = time.monotonic() - self.started
         self.run.update_state(status="done")
@@ -112,15 +132,13 @@ class RelayRun:
             self.emit("stage_waiting", stage=stage.name, message=sentence)
 
         with ExitStack() as held:
-            keys = [self.prepared.home.lock_path(item.key) for item in self.missing(stage)]
+            keys = [self.prepared.home.lock_path(item.key) for item in stage.items]
             held.enter_context(hold_all(keys, on_wait=waiting, stop=lambda: self.interrupts.requested))
             items = self.missing(stage)  # another run may have computed it while we waited
             if not items:
                 self.finish_stage(stage, "cached", {})
                 return
-            held.enter_context(
-                hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.requested)
-            )
+            held.enter_context(hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.requested))
             self.check_weights(stage)
             end = self.run_worker(stage, items)
             self.check_end(stage, end)
@@ -131,17 +149,22 @@ class RelayRun:
 
     def present(self, stage: StagePlan, item: Item) -> bool:
         """Whether the result is there and whole; a damaged one is set aside, and counts as missing."""
-        if stage.name == "decode":
-            return find_video(self.prepared.home, item.key) is not None
+
+        def damaged(sentence: str) -> None:
+            self.emit("warning", stage=stage.name, message=f"{sentence} It was set aside and is computed again.")
+
         path = Path(item.output)
-        if not path.exists():
+        before = signature(path)
+        if before is None:
             return False
-        try:
-            read(path, key=item.key, stage=stage.name)
-        except ArtifactError as error:
-            set_aside(path)
-            self.emit("warning", stage=stage.name, message=f"{error.message} It was set aside and is computed again.")
-            return False
+        if self.verified.get(item.output) != before:  # hash each file once, not once per stage
+            if stage.name == "decode":
+                whole = find_video(self.prepared.home, item.key, on_damage=damaged) is not None
+            else:
+                whole = find(path, key=item.key, stage=stage.name, on_damage=damaged) is not None
+            if not whole:
+                return False
+            self.verified[item.output] = before
         return True
 
     def run_worker(self, stage: StagePlan, items: tuple[Item, ...]) -> WorkerEnd:
@@ -213,6 +236,7 @@ class RelayRun:
     def begin(self) -> None:
         recipe, geometry = self.prepared.recipe, self.prepared.recipe.geometry
         width, height = geometry.output_size
+        sweep_home(self.prepared.home)
         # The videos in the order of the seeds, then what --keep-base keeps: `resume` reads them in that order.
         outputs = [str(self.prepared.outputs[item.key]) for item in self.prepared.relay[-1].items]
         self.run.update_state(status="running", outputs=outputs)
@@ -242,8 +266,7 @@ class RelayRun:
             video, path = find_video(self.prepared.home, item.key), self.prepared.outputs[item.key]
             if video is None:
                 raise ArtifactError(f"The video of seed {item.params['seed']} was damaged after it was made.")
-            if not same(path, video):
-                deliver(video, path, self.prepared.overwrite)
+            deliver(video, path, self.prepared.overwrite)
             base = item.params["role"] == "base"
             self.emit(
                 "video_done",
@@ -263,8 +286,14 @@ class RelayRun:
 
     def end_badly(self, error: RelayError) -> None:
         resume = resume_command(self.run.id, self.prepared) if error.exit_code >= 4 else None
-        self.run.update_state(status="interrupted" if error.exit_code > 128 else "failed")
-        self.emit("error", exit_code=error.exit_code, message=error.message, advice=error.advice, resume=resume)
+        ended: dict[str, Any] = {"exit_code": error.exit_code, "message": error.message, "advice": error.advice}
+        with contextlib.suppress(RelayError):  # a full disk must not hide why the run ended
+            self.run.update_state(status="interrupted" if error.exit_code > 128 else "failed")
+        message = {"event": "error", "time": time.time(), "run": self.run.id, **ended, "resume": resume}
+        with contextlib.suppress(RelayError):
+            self.run.append_event(message)
+        with contextlib.suppress(OSError):
+            self.on_event(message)
 
     def emit(self, event: str, **fields: Any) -> None:
         message = {"event": event, "time": time.time(), "run": self.run.id, **fields}
@@ -282,6 +311,15 @@ def figures(end: WorkerEnd) -> dict[str, Any]:
         "process_peak": end.process_peak,
         "bytes_read": dict(end.bytes_read),
     }
+
+
+def signature(path: Path) -> Signature | None:
+    """What changes when a file is replaced or written to; None when it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def machine_lock() -> Path:

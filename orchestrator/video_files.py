@@ -32,7 +32,9 @@ def check_codec(codec: str) -> None:
         raise UsageError(f"--codec {codec!r} does not exist; choose one of {', '.join(CONTAINERS)}.")
 
 
-def output_paths(output: Path | None, prompt: str, seeds: tuple[int, ...], codec: str) -> dict[int, Path]:
+def output_paths(
+    output: Path | None, prompt: str, seeds: tuple[int, ...], codec: str, overwrite: bool = False
+) -> dict[int, Path]:
     """Seed -> absolute path of its video; UsageError (2) when the name does not suit the codec or cannot be written.
 
     One seed takes `output` as it is; several take `name-<seed>.mp4`. Nothing is created.
@@ -44,12 +46,12 @@ def output_paths(output: Path | None, prompt: str, seeds: tuple[int, ...], codec
     else:
         output = Path(os.path.abspath(output.expanduser()))
         check_container(output, codec)
-        check_place(output)
+        check_place(output, overwrite)
         named = {seed: output.with_name(f"{output.stem}-{seed}{output.suffix}") for seed in seeds}
         if len(seeds) == 1:
             named = {seeds[0]: output}
     for path in named.values():
-        check_place(path)
+        check_place(path, overwrite)
     return named
 
 
@@ -66,8 +68,8 @@ def check_container(path: Path, codec: str) -> None:
         )
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, overwrite: bool) -> None:
     """UsageError when a video can never go there. Whether a file is in the way is asked later, with its key."""
     if len(path.name.encode()) > MAX_NAME_BYTES:
         raise UsageError(f"--output: the file name is too long ({len(path.name.encode())} bytes).")
-    check_output(path)
+    check_output(path, overwrite)
