@@ -19,6 +19,7 @@ from weights.errors import WeightsError
 from weights.header import Header, read_config, read_header
 from weights.header_folder import CONFIG, read_folder
 from weights.header_json import plain
+from weights.quantize_names import PACKED
 from weights.select import COMPONENTS
 
 CHECKPOINT, SPATIAL, TEMPORAL, LORA, GEMMA = "checkpoint", "spatial-upscaler", "temporal-upscaler", "lora", "gemma"
@@ -35,6 +36,7 @@ class WeightsFile:
     variant: "dev" or "distilled" of a checkpoint, "distilled" of the distilled LoRA; None when no name says.
     scale: of a spatial upscaler, 2 or 3/2. size: bytes of the file (of a folder: of its weights files).
     tiny: made for the bundled tiny model; does not go together with real files. path of Gemma: its folder.
+    fp8, quantized: some weights of linear layers are 8-bit floats, or quantised (see `quantize_names`).
     """
 
     path: Path
@@ -46,6 +48,12 @@ class WeightsFile:
     scale: Fraction | None = None
     tiny: bool = False
     fp8: bool = False
+    quantized: bool = False
+
+    @property
+    def compact(self) -> bool:
+        """Whether its weights are less exact than the official 16 bits: never preferred to a file that has those."""
+        return self.fp8 or self.quantized
 
     @property
     def family(self) -> str:
@@ -114,17 +122,33 @@ def _identify_folder(path: Path) -> WeightsFile:
     if not (path / CONFIG).exists() and any(path.glob("*.safetensors")):
         raise WeightsError(f"{path} is a folder of weights files; name one of the files.")
     folder = read_folder(path)
-    if "quantization" in folder.config:
-        raise WeightsError(
-            f"{path} is quantised by MLX; reading this comes later.", advice="Use google/gemma-3-12b-it in bf16."
-        )
+    _check_quantization(path, folder.config)
     try:
         gemma.GemmaConfig.from_metadata(folder.config)
     except WeightsError as error:
         raise WeightsError(f"{path / CONFIG}: {plain(error.message, 400)}", advice=error.advice) from error
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         raise WeightsError(f"{path / CONFIG} cannot be understood ({plain(str(error))}).") from error
-    return WeightsFile(path, GEMMA, None, None, folder.file_size, folder.config)
+    quantized = any(_is_quantized(header) for header in folder.headers)
+    return WeightsFile(path, GEMMA, None, None, folder.file_size, folder.config, quantized=quantized)
+
+
+def _check_quantization(path: Path, config: Mapping[str, Any]) -> None:
+    """WeightsError for a scheme that is not MLX's affine one. The bits themselves are read off the shapes."""
+    for key in ("quantization", "quantization_config"):
+        stated = config.get(key)
+        if stated is None:
+            continue
+        mode = stated.get("mode", stated.get("quant_method", "affine")) if isinstance(stated, dict) else stated
+        if mode != "affine":
+            raise WeightsError(
+                f"{path} is quantised in a way that is not read here ({plain(str(mode))}).",
+                advice="Use google/gemma-3-12b-it in bf16, or `ltx-relay weights quantize` of it.",
+            )
+
+
+def _is_quantized(header: Header) -> bool:
+    return any(info.dtype == PACKED for info in header.tensors.values())
 
 
 def _checkpoint(header: Header) -> WeightsFile:
@@ -158,6 +182,7 @@ def _checkpoint(header: Header) -> WeightsFile:
         config=read_config(header),
         tiny=is_tiny_header(header),
         fp8=any(info.dtype.startswith("F8_") for info in names.values()),
+        quantized=_is_quantized(header),
     )
 
 

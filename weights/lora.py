@@ -17,7 +17,9 @@ from weights.architecture.transformer import is_audio
 from weights.errors import WeightsError
 from weights.header import Header, Signature
 from weights.header_json import plain
-from weights.select import READABLE, Selection, Stored, some
+from weights.quantize_names import DENSE
+from weights.select import Selection, Stored
+from weights.select_fit import some
 
 PREFIX = "diffusion_model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -91,7 +93,7 @@ def match(lora: Header, transformer: Selection) -> LoraMatch:
 
 def _checked(lora: Header, transformer: Selection, weight: str, pair: Pair) -> Pair:
     a, b, base = pair.a.info, pair.b.info, transformer.tensors[weight].info.shape
-    unreadable = {a.dtype, b.dtype} - set(READABLE)
+    unreadable = {a.dtype, b.dtype} - set(DENSE)
     if unreadable:
         raise _no_fit(lora, transformer, f"{plain(pair.a.name)} or its other half is {unreadable.pop()}")
     sound = len(a.shape) == len(b.shape) == len(base) == 2 and a.shape[0] == b.shape[1] > 0

@@ -199,7 +199,7 @@ class _Chooser:
         family = (self.version, self.tiny)
         for file in self.shelf.files:
             same = (file.version or self.version, file.tiny) == family
-            if file.kind == kind and same and variant in (None, file.variant) and not file.fp8:
+            if file.kind == kind and same and variant in (None, file.variant):
                 return file
         for broken in self.shelf.unusable:
             same = broken.version in (None, self.version) and broken.variant == variant
@@ -208,33 +208,22 @@ class _Chooser:
         return None
 
     def missing(self, kind: str, variant: str | None, need: str) -> WeightsError:
-        """The reason: a damaged folder, an fp8 file, a file whose variant nobody says, or none at all."""
+        """The reason: a damaged folder, a file whose variant nobody says, or none at all."""
         for broken in self.shelf.unusable:
             if broken.kind == kind == GEMMA:
                 return broken.error
         for file in self.shelf.files:
-            if file.kind == kind == CHECKPOINT and file.version == self.version:
-                if file.fp8 and variant in (None, file.variant):
-                    return _fp8(file)
-                if file.variant is None:
-                    return _AbsentError(
-                        f"{file.path} is an LTX-{file.version} checkpoint, but neither its name nor its folder's says "
-                        "whether it is the dev or the distilled model.",
-                        advice=f"Name it with --weights {shown(file.path)} --model-variant dev (or distilled).",
-                    )
+            if file.kind == kind == CHECKPOINT and file.version == self.version and file.variant is None:
+                return _AbsentError(
+                    f"{file.path} is an LTX-{file.version} checkpoint, but neither its name nor its folder's says "
+                    "whether it is the dev or the distilled model.",
+                    advice=f"Name it with --weights {shown(file.path)} --model-variant dev (or distilled).",
+                )
         where = ", ".join(shown(folder) for folder in self.shelf.folders)
         advice = missing_advice(
             self.version, self.tiny, variant or ("distilled" if kind == CHECKPOINT else kind), self.shelf.folders[0]
         )
         return _AbsentError(f"{need}, and there is none in {where}.", advice=advice)
-
-
-def _fp8(file: WeightsFile) -> WeightsError:
-    try:
-        select(file.path, "transformer")
-    except WeightsError as error:
-        return _AbsentError(error.message, advice=error.advice)
-    return _AbsentError(f"{file.path} is an fp8 checkpoint, which is not read yet.")
 
 
 def _nothing(request: WeightsRequest, shelf: Shelf) -> WeightsError:

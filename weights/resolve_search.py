@@ -45,8 +45,8 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Shelf:
-    """Everything found, the preferred of equal files first: readable before fp8, by folder, official names before
-    others, later revisions before earlier."""
+    """Everything found, the preferred of equal files first: 16 bits before fp8 and quantised, by folder, official names
+    before others, later revisions before earlier."""
 
     folders: tuple[Path, ...]
     files: tuple[WeightsFile, ...]
@@ -133,7 +133,7 @@ def _preference(order: int, file: WeightsFile) -> tuple[bool, bool, int, bool, b
     """Smaller is better."""
     no_tokenizer = file.kind == GEMMA and not any((file.path / name).exists() for name in TOKENIZERS)
     other_scale = file.kind == SPATIAL and file.scale != Fraction(2)
-    return file.fp8, no_tokenizer, order, not _OFFICIAL.fullmatch(file.path.stem), other_scale
+    return file.compact, no_tokenizer, order, not _OFFICIAL.fullmatch(file.path.stem), other_scale
 
 
 def _revision(path: Path) -> list[tuple[int, str]]:

@@ -3,12 +3,15 @@
 A selection is complete and exact or it is a WeightsError: every tensor that the network's config asks for is there,
 with its shape and in a dtype that we read, and nothing that the config does not explain lies under the network's prefix
 (other networks' tensors and the known unused ones apart). A worker that reads a selection reads nothing else.
+
+Weights of the linear layers in blocks may be stored in 8-bit floats or quantised; what belongs to such a weight (its
+scales) is then selected with it. See `quantize_names`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,8 +21,9 @@ from weights.errors import WeightsError
 from weights.header import Header, Signature, TensorInfo, read_config, read_header
 from weights.header_folder import Folder, read_folder
 from weights.header_json import plain
+from weights.quantize_names import PACKED, SCALES, Affine, affine_of, layer
+from weights.select_fit import fit
 
-READABLE = ("F32", "BF16", "F16")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -33,7 +37,10 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """`tensors`: relative name -> where it is. `config` is the architecture module's dataclass."""
+    """`tensors`: relative name -> where it is. `config` is the architecture module's dataclass.
+
+    `shapes`: of what the config asks for, by relative name: a quantised weight's own, not that of its packed form.
+    """
 
     component: str
     path: Path
@@ -41,6 +48,16 @@ class Selection:
     tensors: Mapping[str, Stored] = field(repr=False)
     signatures: Mapping[Path, Signature] = field(repr=False)
     """Of each file, when its header was read: it must still be the same when its tensors are."""
+    shapes: Mapping[str, tuple[int, ...]] = field(repr=False, default_factory=dict)
+
+    @property
+    def affine(self) -> Affine | None:
+        """How the first quantised weight is quantised; None: there is none."""
+        for name, stored in self.tensors.items():
+            if stored.info.dtype == PACKED:
+                scales = self.tensors[layer(name) + SCALES].info.shape
+                return affine_of(self.shapes[name], stored.info.shape, scales)
+        return None
 
     @property
     def bytes(self) -> int:
@@ -50,7 +67,14 @@ class Selection:
     def within(self, prefix: str) -> Selection:
         """The tensors under a further prefix, by their names after it: one block's, for instance."""
         tensors = {name[len(prefix) :]: stored for name, stored in self.tensors.items() if name.startswith(prefix)}
-        return Selection(self.component, self.path, self.config, tensors, self.signatures)
+        shapes = {name[len(prefix) :]: shape for name, shape in self.shapes.items() if name.startswith(prefix)}
+        return replace(self, tensors=tensors, shapes=shapes)
+
+    def outside(self, prefix: str) -> Selection:
+        """The tensors that are not under a prefix: what is there once, beside the blocks."""
+        tensors = {name: stored for name, stored in self.tensors.items() if not name.startswith(prefix)}
+        shapes = {name: shape for name, shape in self.shapes.items() if not name.startswith(prefix)}
+        return replace(self, tensors=tensors, shapes=shapes)
 
 
 @dataclass(frozen=True)
@@ -59,6 +83,7 @@ class Component:
 
     describe: config JSON and all tensors of the file -> (config, shape of every needed tensor by relative name).
     unread: relative names under the prefix that are another network's, or known and unused.
+    linear: relative names of weights that may be stored as fp8 or quantised.
     """
 
     name: str
@@ -66,6 +91,7 @@ class Component:
     prefixes: tuple[str, ...]
     describe: Callable[[Mapping[str, Any], Mapping[str, Stored]], tuple[Any, Shapes]]
     unread: Callable[[str], bool] = lambda name: False
+    linear: Callable[[str], bool] = lambda name: False
 
 
 def _transformer(config: Mapping[str, Any], _: Mapping[str, Stored]) -> tuple[Any, Shapes]:
@@ -129,6 +155,7 @@ COMPONENTS: Mapping[str, Component] = MappingProxyType(
                 _transformer,
                 # The audio connector counts as audio by its name.
                 lambda name: transformer.is_audio(name) or name.startswith(_CONNECTORS),
+                lambda name: name.startswith(transformer.BLOCKS),
             ),
             Component("connector", "text connector", _VIDEO_CONNECTOR, _connector),
             Component(
@@ -155,6 +182,8 @@ COMPONENTS: Mapping[str, Component] = MappingProxyType(
                 (gemma.PREFIX, "model.language_model.", "model."),
                 _gemma,
                 lambda name: name.startswith(gemma.UNREAD),
+                # Conversions by others quantise the embedding too; we do not.
+                lambda name: name.startswith((gemma.LAYERS, "embed_tokens.")),
             ),
         )
     }
@@ -175,13 +204,20 @@ def select(path: Path | str, component: str) -> Selection:
             f"{path} holds no {wanted.title}: no tensor's name begins with {what}", advice="Use the official file."
         )
     config, shapes = _described(wanted, path, config_json, tensors)
-    chosen = _strict(wanted, path, prefix, shapes, tensors)
+    present = {name[len(prefix) :]: stored for name, stored in tensors.items() if name.startswith(prefix)}
+    fault, chosen = fit(prefix, shapes, {n: s.info for n, s in present.items()}, wanted.unread, wanted.linear)
+    if fault:
+        raise WeightsError(
+            f"The {wanted.title} of {path} does not fit ({len(shapes):,} tensors needed): {fault}.",
+            advice="Use the official file, or fetch it again.",
+        )
     return Selection(
         component,
         path,
         config,
-        MappingProxyType(chosen),
+        MappingProxyType({name: present[name] for name in chosen}),
         MappingProxyType({header.path: header.signature for header in headers}),
+        MappingProxyType(dict(shapes)),
     )
 
 
@@ -224,51 +260,3 @@ def _layer_counts(value: Any, key: str = "") -> Iterator[float]:
             yield from _layer_counts(inner, "num_layers" if key.endswith("coder_blocks[]") else f"{key}[]")
     elif key.endswith(("num_layers", "num_hidden_layers", "num_blocks_per_stage")) and isinstance(value, int | float):
         yield value
-
-
-def _strict(
-    wanted: Component, path: Path, prefix: str, shapes: Shapes, tensors: Mapping[str, Stored]
-) -> dict[str, Stored]:
-    present = {name[len(prefix) :]: stored for name, stored in tensors.items() if name.startswith(prefix)}
-    _refuse_fp8(wanted, path, shapes, present)
-    missing = [prefix + name for name in shapes if name not in present]
-    unexpected = [prefix + name for name in present if name not in shapes and not wanted.unread(name)]
-    misshapen = [
-        f"{prefix}{name} is {list(present[name].info.shape)} instead of {list(shape)}"
-        for name, shape in shapes.items()
-        if name in present and present[name].info.shape != shape
-    ]
-    unreadable = [
-        f"{prefix}{name} is {present[name].info.dtype}"
-        for name in shapes
-        if name in present and present[name].info.dtype not in READABLE
-    ]
-    faults = (
-        ("missing", missing),
-        ("not explained by its config", unexpected),
-        ("of another shape than its config says", misshapen),
-        (f"of a dtype that is not {', '.join(READABLE)}", unreadable),
-    )
-    found = [f"{len(names):,} {what}: {some(names)}" for what, names in faults if names]
-    if found:
-        raise WeightsError(
-            f"The {wanted.title} of {path} does not fit ({len(shapes):,} tensors needed): {'; '.join(found)}.",
-            advice="Use the official file, or fetch it again.",
-        )
-    return {name: present[name] for name in shapes}
-
-
-def _refuse_fp8(wanted: Component, path: Path, shapes: Shapes, present: Mapping[str, Stored]) -> None:
-    """The one place to change when fp8 is read: a weight in F8_E4M3 goes with its `weight_scale` and `input_scale`."""
-    eighths = [name for name in shapes if name in present and present[name].info.dtype.startswith("F8_")]
-    if eighths:
-        raise WeightsError(
-            f"{path} is an fp8 checkpoint ({len(eighths):,} tensors of its {wanted.title} are 8-bit floats); reading "
-            "these comes later.",
-            advice="Use the bf16 file of the same name without -fp8.",
-        )
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few, for a message."""
-    return ", ".join(plain(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 INVENTORIES = Path(__file__).parent.parent / "data" / "inventories"
-BYTES = {"F64": 8, "F32": 4, "I64": 8, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "U8": 1}
+BYTES = {"F64": 8, "F32": 4, "I64": 8, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "U8": 1, "U32": 4}
 
 Tensors = Mapping[str, tuple[str, Iterable[int]]]
 

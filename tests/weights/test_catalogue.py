@@ -230,7 +230,8 @@ def test_folders(tmp_path: Path, official: Path) -> None:
     refused(tmp_path / "absent", "does not exist")
     gemma = write_gemma(tmp_path / "gemma")
     for change, words in (
-        ({"quantization": {"bits": 4}}, "quantised by MLX"),
+        ({"quantization": {"bits": 4, "mode": "mxfp4"}}, "quantised in a way that is not read here (mxfp4)"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "(bitsandbytes)"),
         ({"model_type": "gemma4"}, "'gemma4'"),
         ({"text_config": {"num_hidden_layers": "x"}}, "num_hidden_layers"),
         ({"text_config": [1]}, "text_config"),
