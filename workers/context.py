@@ -47,7 +47,7 @@ class Context:
         self._channel.emit(event, **fields)
 
     def item(self, key: str, index: int, total: int) -> None:
-        """Work on item `index` of `total` (from 0) begins."""
+        """Work on item `index` of `total` (from 1) begins."""
         self.emit("item", key=key, index=index, total=total)
 
     def step(self, key: str, index: int, total: int, seconds: float, **more: Any) -> None:

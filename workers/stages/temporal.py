@@ -17,7 +17,7 @@ def run(job: Job, context: Context) -> None:
     _, statistics = load(job, context, "statistics", dtype)
     config, weights = load(job, context, "upsampler", dtype)
     for index, item in enumerate(job.items):
-        context.item(item.key, index, len(job.items))
+        context.item(item.key, index + 1, len(job.items))
         began = stepped = time.monotonic()
 
         def progress(done: int, total: int, key: str = item.key) -> None:

@@ -35,7 +35,7 @@ def run(job: Job, context: Context) -> None:
     dtype = DTYPES[job.dtype]
     prompts = (job.params["prompt"], job.params["negative_prompt"])
     (item,) = job.items
-    context.item(item.key, 0, 1)
+    context.item(item.key, 1, 1)
     states, config = encode_prompts(job, context, item, prompts, dtype)
     features = project(job, context, config, states, dtype)
     connector, weights = load(job, context, "connector", dtype)
