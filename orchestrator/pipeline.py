@@ -17,6 +17,7 @@ from cache.home import Home
 from cache.keys import make_key
 from orchestrator.recipe import Recipe
 from orchestrator.sizes import LATENT_CHANNELS
+from weights.errors import UsageError
 from weights.resolve import Model, WeightsSet
 from workers.protocol import Item, Lora, WeightsUse
 
@@ -66,6 +67,14 @@ def relay(recipe: Recipe, sources: Sources) -> tuple[StagePlan, ...]:
         stages.append(latest)
     stages.append(decode_stage(recipe, sources, latest, base if recipe.keep_base else None))
     return tuple(stages)
+
+
+def until(stages: tuple[StagePlan, ...], last: str) -> tuple[StagePlan, ...]:
+    """The stages up to `last`, which becomes the end. UsageError when there is no such stage."""
+    names = [stage.name for stage in stages]
+    if last not in names:
+        raise UsageError(f"--stop-after {last!r:.60}: this relay has the stages {', '.join(names)}.")
+    return stages[: names.index(last) + 1]
 
 
 def text_stage(recipe: Recipe, sources: Sources) -> StagePlan:
@@ -147,7 +156,8 @@ def decode_stage(recipe: Recipe, sources: Sources, final: StagePlan, base: Stage
         "tiles": dict(sources.tiles),
     }
     items: list[tuple[dict[str, Item], dict[str, Any]]] = []
-    for stage, role, fps in ((final, "video", geometry.output_fps), (base, "base", geometry.fps)):
+    playing = recipe.playing_fps
+    for stage, role, fps in ((final, "video", playing), (base, "base", playing * geometry.fps / geometry.output_fps)):
         for item in stage.items if stage else ():
             items.append(({"latent": item}, {"fps": str(fps), "seed": item.params["seed"], "role": role}))
     return plan("decode", sources, weights, params, items)

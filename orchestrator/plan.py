@@ -76,7 +76,7 @@ def describe(prepared: Prepared) -> PlanReport:
         frames=recipe.frames,
         output_frames=geometry.output_frames,
         fps=recipe.fps,
-        output_fps=str(geometry.output_fps),
+        output_fps=str(recipe.playing_fps),
         seeds=recipe.seeds,
         stages=tuple(report(stage, missing) for stage in prepared.relay),
         outputs=tuple(str(path) for path in prepared.outputs.values()),

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
+from orchestrator import sizes
 from orchestrator.sizes import Geometry
 from weights.errors import UsageError
 
@@ -75,6 +76,8 @@ class Recipe:
     loras: tuple[LoraChoice, ...] = ()
     quantize: int | None = None
     """Bits of the weights of the transformer's linear layers, 8 or 4; None: as they are stored."""
+    play_fps: str | None = None
+    """At what rate the finished video plays, where that is not the rate that it was made for."""
 
     @property
     def geometry(self) -> Geometry:
@@ -87,6 +90,11 @@ class Recipe:
             self.temporal,
             self.size,
         )
+
+    @property
+    def playing_fps(self) -> Fraction:
+        """Frames a second of the finished video."""
+        return Fraction(self.play_fps) if self.play_fps else self.geometry.output_fps
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -120,7 +128,11 @@ def recipe_from_dict(raw: Mapping[str, Any]) -> Recipe:
         recipe = Recipe(weights=choice, **values)
         if recipe.quantize not in (None, *QUANTIZE):
             raise ValueError(f"quantize is {recipe.quantize}")
-        _ = recipe.geometry
+        sizes.check_fps(sizes.fraction(recipe.fps))
+        if recipe.play_fps is not None:
+            sizes.check_fps(sizes.fraction(recipe.play_fps), "--play-fps")
+        if not 1 <= sizes.fraction(recipe.scale) <= 2:
+            raise ValueError(f"scale is {recipe.scale}")
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
         raise UsageError(f"The recipe is incomplete or damaged: {error}.") from error
     return recipe

@@ -44,6 +44,7 @@ class Settings:
     size: tuple[int, int] | None = None
     frames: int | None = None
     fps: Fraction | None = None
+    play_fps: Fraction | None = None
     steps: int | None = None
     steps_stage1: int | None = None
     steps_stage2: int | None = None
@@ -112,6 +113,8 @@ def check(settings: Settings) -> Checked:
         sizes.check_frames(settings.frames)
     if settings.fps is not None:
         sizes.check_fps(settings.fps)
+    if settings.play_fps is not None:
+        sizes.check_fps(settings.play_fps, "--play-fps")
     if not settings.size:
         for height, width in ((settings.height, 64), (64, settings.width)):
             if height is not None and width is not None:
@@ -170,6 +173,7 @@ def settle(checked: Checked, facts: ModelFacts) -> Recipe:
         keep_base=bool(asked.keep_base) and temporal,
         noise=asked.noise,
         memory=asked.memory,
+        play_fps=None if asked.play_fps is None else str(asked.play_fps),
         loras=asked.loras or (),
         quantize=asked.quantize,
     )
@@ -223,6 +227,7 @@ def with_recipe(recipe: Recipe, settings: Settings) -> Settings:
         keep_base=recipe.keep_base or None,
         noise=recipe.noise,
         memory=recipe.memory,
+        play_fps=None if recipe.play_fps is None else Fraction(recipe.play_fps),
         loras=recipe.loras or None,
         quantize=recipe.quantize,
     )

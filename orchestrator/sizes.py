@@ -6,6 +6,7 @@ The latent grid of LTX-2: 32 x 32 pixels to a latent position; one latent frame 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -18,6 +19,7 @@ LATENT_CHANNELS = 128
 MAX_SIDE = 16_384
 MAX_FRAMES = 8 * 1_000 + 1
 MAX_FPS = 240
+_FRACTION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|[0-9]{1,9}/[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ def check_frames(frames: int) -> None:
         )
 
 
-def check_fps(fps: Fraction) -> None:
+def check_fps(fps: Fraction, flag: str = "--fps") -> None:
     if not 1 <= fps <= MAX_FPS:
-        raise UsageError(f"--fps {float(fps):g} is out of range: it must be between 1 and {MAX_FPS}.")
+        raise UsageError(f"{flag} {float(fps):g} is out of range: it must be between 1 and {MAX_FPS}.")
 
 
 def base_for(size: tuple[int, int], scale: Fraction) -> tuple[int, int]:
@@ -138,14 +140,21 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def parse_fps(text: str) -> Fraction:
+def parse_fps(text: str, flag: str = "--fps") -> Fraction:
     """`24`, `23.976` (read as 24000/1001, as the NTSC rates are), `30000/1001`."""
     try:
-        value = Fraction(text.strip())
+        value = fraction(text.strip())
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"--fps {text!r} is not a frame rate; write 24, 23.976 or 24000/1001.") from None
+        raise UsageError(f"{flag} {text!r:.60} is not a frame rate; write 24, 23.976 or 24000/1001.") from None
     ntsc = Fraction(round(value) * 1000, 1001)
     if value.denominator != 1 and abs(value - ntsc) < Fraction(1, 200):
         value = ntsc
-    check_fps(value)
+    check_fps(value, flag)
     return value
+
+
+def fraction(text: str) -> Fraction:
+    """A short decimal number or fraction. ValueError, ZeroDivisionError; `Fraction` alone would expand 1e999999999."""
+    if not _FRACTION.fullmatch(text):
+        raise ValueError(f"{text!r:.60} is no fraction")
+    return Fraction(text)

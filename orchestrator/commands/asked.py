@@ -45,6 +45,7 @@ def settings_of(flags: Flags) -> Settings:
         size=None if flags.size is None else sizes.parse_size(flags.size),
         frames=flags.frames,
         fps=None if flags.fps is None else sizes.parse_fps(flags.fps),
+        play_fps=None if flags.play_fps is None else sizes.parse_fps(flags.play_fps, "--play-fps"),
         steps=flags.steps,
         steps_stage1=flags.steps_stage1,
         steps_stage2=flags.steps_stage2,

@@ -86,6 +86,9 @@ class Flags:
     fps: Annotated[str | None, option(
         "--fps", "--frame-rate", metavar="RATE", default="24", panel=SIZE,
         help="Frames a second (24, 23.976, 30000/1001); temporal upscaling doubles it.")] = None
+    play_fps: Annotated[str | None, option(
+        "--play-fps", metavar="RATE", default="--fps, doubled by --temporal", panel=SIZE,
+        help="At what rate the finished video plays; changes no picture.")] = None
     temporal: Annotated[bool | None, option(
         "--temporal/--no-temporal", default="on in max", panel=SIZE, help="Twice the frame rate, as a last stage.")
     ] = None

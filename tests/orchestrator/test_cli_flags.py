@@ -51,6 +51,7 @@ ONE_FLAG_EACH: dict[str, tuple[list[str], object]] = {
     "size": (["--size", "1920x1080"], (1920, 1080)),
     "frames": (["-f", "33"], 33),
     "fps": (["--fps", "23.976"], Fraction(24000, 1001)),
+    "play_fps": (["--play-fps", "30000/1001"], Fraction(30000, 1001)),
     "steps": (["--steps", "4"], 4),
     "steps_stage1": (["--steps-stage1", "5"], 5),
     "steps_stage2": (["--steps-stage2", "6"], 6),

@@ -88,6 +88,7 @@ CHANGES: list[tuple[dict[str, Any], str | None]] = [
     ({"steps_stage2": 4}, "stage2"),
     ({"temporal": False}, "decode"),
     ({"codec": "hevc"}, "decode"),
+    ({"play_fps": 30}, "decode"),
     ({"size": (380, 250)}, "decode"),
     ({"memory": 8 << 30}, None),
     ({"quantize": 8}, "stage1"),
