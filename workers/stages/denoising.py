@@ -63,7 +63,7 @@ def denoise_items(
     config, weights = load(job, context, "transformer", dtype)
     predict = predictor(job, context, config, weights, guidance, dtype)
     for index, item in enumerate(job.items):
-        context.item(item.key, index, len(job.items))
+        context.item(item.key, index + 1, len(job.items))
         done, latent = saved.pop(item.key, (0, None))
         if latent is None:
             latent = to_tokens(start(job, item, sigmas, clean(item), dtype))

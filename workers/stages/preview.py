@@ -31,7 +31,7 @@ def run(job: Job, context: Context) -> None:
     tiles = TileSizes(**job.params["tiles"])
     rows = []
     for index, item in enumerate(job.items):
-        context.item(item.key, index, len(job.items))
+        context.item(item.key, index + 1, len(job.items))
         latent, stills = read_array(item.inputs["latent"], "video"), []
         parts = windows(latent.shape[2])
         for done, window in enumerate(parts, 1):
