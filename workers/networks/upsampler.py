@@ -1,4 +1,4 @@
-"""Latent upsamplers: space x2 and x1.5, time x2, or both (ltx-core 1.0.0, `LatentUpsampler`; ltx2.md section 6).
+"""Latent upsamplers: space x2 and x1.5, time x2, or both (as ltx-core 1.0.0, `LatentUpsampler`).
 
 They work on raw latents; `upsample` un-normalises before and normalises after. Group normalisation takes its
 statistics over all frames and pixels together (per frame in a `dims: 2` file).

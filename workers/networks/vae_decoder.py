@@ -1,4 +1,4 @@
-"""The video VAE's decoder: normalised latents to pixels (ltx-core 1.0.0, `VideoDecoder`; ltx2.md 5.5 and 5.6).
+"""The video VAE's decoder: normalised latents to pixels (as ltx-core 1.0.0, `VideoDecoder`).
 
 It un-normalises by itself. Deterministic, unless the config asks for noise: then `noise` is its only source.
 """

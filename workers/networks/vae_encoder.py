@@ -1,4 +1,4 @@
-"""The video VAE's encoder: pixels to normalised latents (ltx-core 1.0.0, `VideoEncoder`; ltx2.md section 5.4).
+"""The video VAE's encoder: pixels to normalised latents (as ltx-core 1.0.0, `VideoEncoder`).
 
 Always causal. The latent is the mean of the posterior, never a sample of it.
 """

@@ -5,7 +5,7 @@ Guarantees: every frame and pixel of the result is covered, the weights of all t
 decoded frames come out in order as soon as no later tile touches them; one temporal row of tiles is held at a time.
 Not guaranteed: that tiles give the picture of a whole decode. The network sees less around a tile's border.
 
-Facts: ltx2.md section 5.8. Decoding blends with ramps. Temporal tiles after the first begin one latent earlier,
+Decoding blends with ramps. Temporal tiles after the first begin one latent earlier,
 because the first latent of whatever is decoded becomes one frame and not eight. Encoding cuts and concatenates.
 """
 

@@ -94,7 +94,7 @@ def size(span: Span) -> int:
 
 
 def test_the_reference_example() -> None:
-    """Latent 16x16x24 with the default sizes (ltx2.md section 5.8)."""
+    """Latent 16x16x24 with the default sizes, as ltx-core 1.0.0 cuts it."""
     grid = decode_grid(16, 16, 24, TileSizes())
     assert [(s.source.start, s.source.stop) for s in grid.time] == [(0, 8), (4, 13), (9, 16)]
     assert [(s.source.start, s.source.stop) for s in grid.rows] == [(0, 11), (9, 16)]
