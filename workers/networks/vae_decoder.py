@@ -5,6 +5,7 @@ It un-normalises by itself. Deterministic, unless the config asks for noise: the
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -15,6 +16,7 @@ from workers.networks import statistics as channels
 from workers.networks.convolution import conv3d
 from workers.networks.ops import Weights, modulate
 from workers.networks.vae_ops import (
+    Layer,
     Mode,
     Noise,
     Watch,
@@ -22,7 +24,7 @@ from workers.networks.vae_ops import (
     embed_timestep,
     pixel_norm,
     residual_block,
-    residual_stage,
+    residual_layers,
     silu,
     unpatchify,
 )
@@ -63,32 +65,34 @@ def decode(
     )
     x = conv3d(weights, "conv_in.conv", channels.unnormalise(statistics, x), mode.time, mode.space)
     for index, block in enumerate(config.blocks):
-        x = _run(weights, f"up_blocks.{index}", x, block, mode, watch)
-        watch(x)
+        for layer in _layers(weights, f"up_blocks.{index}", block, mode, x.dtype):
+            x = layer(x)
+            watch(x)
     x = pixel_norm(x)
     if config.timestep:
         embedded = embed_timestep(weights, "last_time_embedder", mode, x.dtype).reshape(2, -1)
         shift, scale = weights["last_scale_shift_table"].astype(x.dtype) + embedded
         x = modulate(x, scale, shift)
-    return unpatchify(conv3d(weights, "conv_out.conv", silu(x), mode.time, mode.space), config.patch)
+    x = silu(x)
+    return unpatchify(conv3d(weights, "conv_out.conv", x, mode.time, mode.space), config.patch)
 
 
-def _run(weights: Weights, name: str, x: mx.array, block: Block, mode: Mode, watch: Watch) -> mx.array:
+def _layers(weights: Weights, name: str, block: Block, mode: Mode, dtype: mx.Dtype) -> list[Layer]:
     if block.kind == "res":
-        return residual_stage(weights, name, x, block, mode, watch)
+        return residual_layers(weights, name, block, mode, dtype)
     if block.kind == "res_y":
-        return residual_block(weights, name, x, block, mode)
-    return _upsample(weights, name, x, block, mode)
+        return [partial(residual_block, weights, name, block, mode, None)]
+    return [partial(_upsample, weights, name, block, mode)]
 
 
-def _upsample(weights: Weights, name: str, x: mx.array, block: Block, mode: Mode) -> mx.array:
+def _upsample(weights: Weights, name: str, block: Block, mode: Mode, x: mx.array) -> mx.array:
     """Depth to space of a convolution; with a residual, plus that of the input, its channels repeated as a whole.
 
     Doubling time gives 2n frames, of which the first is dropped: the first latent frame stands for one frame only.
     """
     start = 1 if block.stride[0] == 2 else 0
     y = depth_to_space(conv3d(weights, f"{name}.conv.conv", x, mode.time, mode.space), block.stride)[:, start:]
-    if block.residual:
-        skip = depth_to_space(x, block.stride)[:, start:]
-        y = y + mx.concatenate([skip] * (block.outputs // skip.shape[-1]), axis=-1)
-    return y
+    if not block.residual:
+        return y
+    skip = depth_to_space(x, block.stride)[:, start:]
+    return (y.reshape(*y.shape[:-1], -1, skip.shape[-1]) + skip[..., None, :]).reshape(y.shape)

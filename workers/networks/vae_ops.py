@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import mlx.core as mx
@@ -20,6 +21,9 @@ from workers.networks.ops import Weights, fused, linear, modulate, rms_norm
 
 Noise = Callable[[tuple[int, ...]], mx.array]
 """Standard normal numbers of a shape; called in a fixed order, so a seeded source gives the same picture."""
+
+Layer = Callable[[mx.array], mx.array]
+"""A step of a network. Steps are taken one by one, by a caller that keeps only the last result."""
 
 Watch = Callable[[mx.array], None]
 """Called with the activation after each block, where a caller may evaluate it and report that it is alive."""
@@ -55,19 +59,19 @@ def pixel_norm(x: mx.array) -> mx.array:
     return rms_norm(x, PIXEL_NORM_EPS)
 
 
-def residual_stage(weights: Weights, name: str, x: mx.array, block: Block, mode: Mode, watch: Watch) -> mx.array:
-    """`block.layers` residual blocks of equal width, `<name>.res_blocks.<i>`."""
+def residual_layers(weights: Weights, name: str, block: Block, mode: Mode, dtype: mx.Dtype) -> list[Layer]:
+    """`block.layers` residual blocks of equal width, `<name>.res_blocks.<i>`, in their order."""
     embedded = None
     if block.timestep:
-        embedded = embed_timestep(weights, f"{name}.time_embedder", mode, x.dtype).reshape(4, -1)
-    for layer in range(block.layers):
-        x = residual_block(weights, f"{name}.res_blocks.{layer}", x, block, mode, embedded)
-        watch(x)
-    return x
+        embedded = embed_timestep(weights, f"{name}.time_embedder", mode, dtype).reshape(4, -1)
+    return [
+        partial(residual_block, weights, f"{name}.res_blocks.{layer}", block, mode, embedded)
+        for layer in range(block.layers)
+    ]
 
 
 def residual_block(
-    weights: Weights, name: str, x: mx.array, block: Block, mode: Mode, embedded: mx.array | None = None
+    weights: Weights, name: str, block: Block, mode: Mode, embedded: mx.array | None, x: mx.array
 ) -> mx.array:
     """x + conv(silu(norm(conv(silu(norm(x)))))).
 
@@ -80,7 +84,8 @@ def residual_block(
         if embedded is not None:
             rows = weights[f"{name}.scale_shift_table"].astype(x.dtype) + embedded
             h = modulate(h, rows[2 * part - 1], rows[2 * part - 2])
-        h = conv3d(weights, f"{name}.conv{part}.conv", silu(h), mode.time, mode.space)
+        h = silu(h)  # bound to the same name, so that what it was made of is given back before the convolution
+        h = conv3d(weights, f"{name}.conv{part}.conv", h, mode.time, mode.space)
         if block.noise and mode.noise is not None:
             scale = weights[f"{name}.per_channel_scale{part}"].astype(x.dtype).reshape(-1)
             h = h + mode.noise(h.shape[2:4]).astype(x.dtype)[..., None] * scale
