@@ -91,7 +91,7 @@ def _families(request: WeightsRequest, named: Named, shelf: Shelf) -> list[tuple
 
 
 class _Chooser:
-    """The rules, for one family."""
+    """The rules, for one family; named files are of it already."""
 
     def __init__(self, request: WeightsRequest, named: Named, shelf: Shelf, version: str, tiny: bool) -> None:
         self.request, self.named, self.shelf, self.version, self.tiny = request, named, shelf, version, tiny
@@ -99,8 +99,8 @@ class _Chooser:
     def weights_set(self) -> WeightsSet:
         stage1 = self.stage1()
         stage2 = self.stage2(stage1) if self.request.two_stage else None
-        spatial = self.upscaler(SPATIAL, self.named.spatial, stage1) if self.request.two_stage else None
-        temporal = self.upscaler(TEMPORAL, self.named.temporal, stage1) if self.request.temporal else None
+        spatial = self.upscaler(SPATIAL, self.named.spatial) if self.request.two_stage else None
+        temporal = self.upscaler(TEMPORAL, self.named.temporal) if self.request.temporal else None
         gemma = self.gemma(stage1.checkpoint)
         stage1 = replace(stage1, loras=stage1.loras + self.user_loras("stage1"))
         if stage2 is not None:
@@ -156,12 +156,10 @@ class _Chooser:
         if lora is None:
             need = f"{who} needs the distilled checkpoint, or the distilled LoRA on {dev.path.name}"
             raise self.missing(CHECKPOINT, "distilled", need)
-        same_family(dev, lora)
         return Model(dev, "distilled", (LoraUse(lora.path, 1.0),))
 
-    def upscaler(self, kind: str, named: WeightsFile | None, stage1: Model) -> WeightsFile:
+    def upscaler(self, kind: str, named: WeightsFile | None) -> WeightsFile:
         if named is not None:
-            same_family(stage1.checkpoint, named)
             return named
         found = self.find(kind)
         if found is None:

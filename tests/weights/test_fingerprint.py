@@ -81,6 +81,15 @@ def test_no_two_samples_leave_more_than_their_share_unseen(large: Path) -> None:
     assert len(seen) == 1 + len(places)
 
 
+def test_the_size_of_any_large_file_counts(tmp_path: Path) -> None:
+    seen = set()
+    for size in (LARGE, LARGE + 1, 2 * LARGE):
+        with open(tmp_path / "zeros", "wb") as file:
+            file.truncate(size)
+        seen.add(fingerprint(tmp_path / "zeros"))
+    assert len(seen) == 3
+
+
 def test_every_byte_of_a_small_file_counts(tmp_path: Path) -> None:
     path = tmp_path / "small"
     content = pack({"a": {"dtype": "U8", "shape": [200], "data_offsets": [0, 200]}}, bytes(200))

@@ -98,6 +98,7 @@ def entry(dtype: object = "F32", shape: object = (2, 3), offsets: object = (0, 2
         ({"a": entry(offsets={"0": 24})}, "data_offsets"),
         ({"a": entry(offsets=[0, 10**30])}, "data_offsets"),
         ({"a": entry(offsets=[0, 23])}, "23 bytes"),
+        ({"a": entry(offsets=[0, 28])}, "28 bytes"),
         ({"a": entry(shape=[3, 3])}, "takes 36"),
         ({"a": entry(shape=[-2, -3])}, "shape"),
         ({"a": entry(shape=[2**31, 0], offsets=[0, 0])}, "shape"),

@@ -11,6 +11,7 @@ import pytest
 
 from tests.weights.sparse import pack, write_sparse
 from weights import reader
+from weights.catalogue import identify
 from weights.errors import WeightsError
 from weights.header import read_header
 from weights.lora import LoraMatch, match
@@ -65,10 +66,20 @@ def changed(path: Path, change: Callable[[dict[str, tuple[str, tuple[int, ...]]]
     ("change", "words"),
     [
         (
-            lambda t: t.update({"transformer_blocks.0.attn1.to_q.lora_A.weight": ("BF16", (8, 224))}),
+            lambda t: t.update({"transformer_blocks.0.attn1.to_k_.lora_A.weight": ("BF16", (8, 224))}),
             "1 of its 101 keys",
         ),
-        (lambda t: t.update({f"{KEY[:-14]}.alpha": ("F32", ())}), "hit no linear layer"),
+        (
+            lambda t: t.update({"transformer_blocks.0.attn1.to_q.lora_down.weight": ("BF16", (8, 224))}),
+            "are the same half",
+        ),
+        (lambda t: t.update({f"{KEY[:-14]}.alpha": ("F32", (8,))}), "alpha is not one value"),
+        (lambda t: t.update({f"{KEY[:-14]}.alpha": ("I64", ())}), "I64"),
+        (lambda t: t.update({"diffusion_model.patchify_proj.dora_scale": ("F32", (224,))}), "hit no linear layer"),
+        (
+            lambda t: (t.pop(KEY), t.pop(KEY.replace("_A", "_B")), t.update({f"{KEY[:-14]}.alpha": ("F32", ())})),
+            "without its other half",
+        ),
         (
             lambda t: t.update({"diffusion_model.transformer_blocks.5.attn1.to_q.lora_A.weight": ("BF16", (8, 224))}),
             "blocks.5",
@@ -111,14 +122,78 @@ def test_audio_keys_may_stay_unused(tmp_path: Path) -> None:
     assert len(found.pairs) == 50
 
 
-def float32_lora(path: Path, seed: int = 0) -> LoraMatch:
-    """Two layers of the tiny transformer, in float32 with random values."""
+DIFFUSERS = {"patchify_proj": "proj_in", "adaln_single": "time_embed"}
+
+
+def diffusers(name: str) -> str:
+    for ours, theirs in DIFFUSERS.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def kohya(name: str) -> str:
+    module, part, rest = name.removeprefix("diffusion_model.").rpartition(".lora_")
+    return f"lora_unet_{module.replace('.', '_')}{part}{rest}".replace("A.w", "down.w").replace("B.w", "up.w")
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "checkpoint": lambda name: f"model.{name}",
+    "bare": lambda name: name.removeprefix("diffusion_model."),
+    "peft": lambda name: f"base_model.model.{name}".replace("_A.", "_A.default.").replace("_B.", "_B.default."),
+    "diffusers": lambda name: diffusers(name.replace("diffusion_model.", "transformer.")),
+    "down and up": lambda name: name.replace("lora_A.", "lora_down.").replace("lora_B.", "lora_up."),
+    "dotted": lambda name: name.replace("lora_A.", "lora.down.").replace("lora_B.", "lora.up."),
+    "kohya": kohya,
+    "kohya of diffusers": lambda name: kohya(diffusers(name)),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_other_spellings_hit_the_same_layers(tmp_path: Path, spelling: str) -> None:
+    spell, official = SPELLINGS[spelling], match(LORA, TRANSFORMER)
+    names = {spell(name): name for name in TENSORS}
+    assert len(names) == len(TENSORS)
+    assert not names.keys() & TENSORS.keys()
+    path = write_sparse(tmp_path / "lora.safetensors", {name: TENSORS[names[name]] for name in names})
+    assert identify(path).kind == "lora"
+    found = match(read_header(path), TRANSFORMER)
+    assert found.pairs.keys() == official.pairs.keys()
+    for weight, pair in found.pairs.items():
+        assert names[pair.a.name] == official.pairs[weight].a.name
+        assert names[pair.b.name] == official.pairs[weight].b.name
+        assert pair.alpha is None
+
+
+def test_audio_and_text_modules_in_other_spellings_stay_unused(official: Path, tmp_path: Path) -> None:
+    transformer = select(official / "ltx-2-19b-dev.safetensors", "transformer")
+    modules = {
+        "transformer.av_cross_attn_video_a2v_gate.linear": 4096,
+        "lora_unet_transformer_blocks_7_audio_to_video_attn_to_out_0": 2048,
+        "base_model.model.diffusion_model.transformer_blocks.7.video_to_audio_attn.to_q": 2048,
+        "text_embedding_projection.aggregate_embed": 188160,
+        "diffusion_model.transformer_blocks.0.attn1.to_q": 4096,
+    }
+    tensors = {}
+    for module, inputs in modules.items():
+        tensors[f"{module}.lora_down.weight"] = ("F16", (4, inputs))
+        tensors[f"{module}.lora_up.weight"] = ("F16", (4096, 4))
+        tensors[f"{module}.alpha"] = ("F32", ())
+    found = match(read_header(write_sparse(tmp_path / "x", tensors)), transformer)
+    assert list(found.pairs) == ["transformer_blocks.0.attn1.to_q.weight"]
+    assert found.summary == "1 layers changed, rank 4, 9 audio keys unused, 3 text keys unused"
+    assert found.bytes == 2 * 2 * 4 * 4096 + 4
+
+
+def float32_lora(path: Path, seed: int = 0, alpha: float | None = None) -> LoraMatch:
+    """Two layers of the tiny transformer, in float32 with random values; alpha for the first of them."""
     random = np.random.default_rng(seed)
     tensors, data, header, end = {}, b"", {}, 0
     for layer, rank in (("transformer_blocks.1.attn1.to_q", 3), ("patchify_proj", 5)):
         outputs, inputs = TRANSFORMER.tensors[f"{layer}.weight"].info.shape
         tensors[f"diffusion_model.{layer}.lora_A.weight"] = random.standard_normal((rank, inputs), np.float32)
         tensors[f"diffusion_model.{layer}.lora_B.weight"] = random.standard_normal((outputs, rank), np.float32)
+    if alpha is not None:
+        tensors["diffusion_model.transformer_blocks.1.attn1.to_q.alpha"] = np.array(alpha, np.float32)
     for name, values in tensors.items():
         header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [end, end + values.nbytes]}
         end, data = end + values.nbytes, data + values.tobytes()
@@ -148,6 +223,33 @@ def test_fused_weights_are_the_formula(tmp_path: Path) -> None:
         assert after[name].dtype == mx.float32
     assert sum(size for _, size in read) == found.bytes
     assert {path for path, _ in read} == {found.path}
+
+
+def test_a_bfloat16_lora_on_float32_weights_is_not_rounded() -> None:
+    found = match(LORA, TRANSFORMER)
+    before = reader.load(TRANSFORMER, mx.float32)
+    after = dict(before)
+    fuse(after, found, 0.3)
+    halves = mx.load(str(LORA.path))
+    for name, pair in found.pairs.items():
+        b, a = (numpy_of(halves[half.name]).astype(np.float64) for half in (pair.b, pair.a))
+        expected = numpy_of(before[name]) + 0.3 * (b @ a)
+        np.testing.assert_allclose(numpy_of(after[name]), expected, atol=1e-6, rtol=0)
+
+
+def test_alpha_over_rank_scales_only_the_layers_that_have_one(tmp_path: Path) -> None:
+    plain, scaled = float32_lora(tmp_path / "1"), float32_lora(tmp_path / "2", alpha=4.5)
+    first, second = "transformer_blocks.1.attn1.to_q.weight", "patchify_proj.weight"
+    assert (scaled.pairs[first].alpha is None, scaled.pairs[second].alpha is None) == (False, True)
+    before = reader.load(TRANSFORMER, mx.float32)
+    one, other = dict(before), dict(before)
+    fuse(one, plain, 0.5 * 4.5 / 3)
+    fuse(other, scaled, 0.5)
+    assert mx.allclose(one[first], other[first], atol=1e-6)
+    assert not mx.allclose(one[second], other[second], atol=1e-2)
+    sizes: list[int] = []
+    fuse(dict(before), scaled, 0.5, on_read=lambda path, size: sizes.append(size))
+    assert sum(sizes) == scaled.bytes == plain.bytes + 4
 
 
 def test_strength_zero_changes_nothing_and_minus_one_undoes(tmp_path: Path) -> None:

@@ -304,6 +304,18 @@ def test_later_revisions_and_official_names_are_preferred(shelf, official) -> No
     assert shown(find().stage1) == ("distilled", f"{DISTILLED}-1.10")
 
 
+def test_earlier_folders_are_preferred(shelf, official, tmp_path: Path) -> None:
+    first = shelf(DISTILLED, *UPSCALERS, GEMMA)
+    second = shelf(*UPSCALERS, folder="second")
+    put(official, second, DISTILLED, f"{DISTILLED}-1.1")
+    for search in ((first, second), (second, first)):
+        found = resolve(WeightsRequest(), search)
+        assert found.stage1.checkpoint.path.parent == search[0]
+        assert found.spatial is not None
+        assert found.spatial.path.parent == search[0]
+        assert found.gemma.parent == first
+
+
 def test_users_loras_go_where_they_are_wanted(shelf) -> None:
     folder = shelf(DEV, LORA, *UPSCALERS, GEMMA)
     lora = folder / f"{LORA}.safetensors"
