@@ -19,6 +19,7 @@ from weights.errors import WeightsError
 from weights.header import Header, read_config, read_header
 from weights.header_folder import CONFIG, read_folder
 from weights.header_json import plain
+from weights.lora_names import is_lora
 from weights.quantize_names import PACKED
 from weights.select import COMPONENTS
 
@@ -68,7 +69,7 @@ def identify(path: Path | str, *, version: str | None = None) -> WeightsFile:
         return _identify_folder(path)
     header = read_header(path)
     names = header.tensors
-    if any(".lora_" in name for name in names):
+    if is_lora(names):
         return _lora(header)
     if f"{transformer.PREFIX}transformer_blocks.0.attn1.to_q.weight" in names:
         return _checkpoint(header)
@@ -219,9 +220,9 @@ def _upscaler(header: Header, said: str | None) -> WeightsFile:
 
 def _lora(header: Header) -> WeightsFile:
     version = _stated_version(header)
-    if version is None and any(".to_gate_logits." in name for name in header.tensors):
+    if version is None and any("to_gate_logits." in name for name in header.tensors):
         version = "2.3"
-    if version is None and any("caption_projection." in name for name in header.tensors):
+    if version is None and any("caption_projection" in name for name in header.tensors):
         version = "2.0"
     version = version or named_version(header.path)
     return WeightsFile(
