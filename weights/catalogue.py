@@ -17,7 +17,7 @@ from typing import Any
 from weights.architecture import connector, gemma, projection, transformer, upsampler, vae
 from weights.errors import WeightsError
 from weights.header import Header, read_config, read_header
-from weights.header_folder import CONFIG, read_folder
+from weights.header_folder import CONFIG, GEMMA_REPOSITORY, read_folder
 from weights.header_json import plain
 from weights.lora_names import is_lora
 from weights.quantize_names import PACKED
@@ -80,7 +80,7 @@ def identify(path: Path | str, *, version: str | None = None) -> WeightsFile:
             return _identify_folder(path.parent)
         raise WeightsError(
             f"{path} is a Gemma text encoder without its {CONFIG} and tokenizer.",
-            advice="Fetch the whole folder (`hf download google/gemma-3-12b-it --local-dir FOLDER`) and name it with "
+            advice=f"Fetch the whole folder (`hf download {GEMMA_REPOSITORY} --local-dir FOLDER`) and name it with "
             "--gemma FOLDER.",
         )
     raise _foreign(header)
@@ -91,7 +91,7 @@ def check_tokenizer(folder: Path) -> None:
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise WeightsError(
             f"{folder} has no tokenizer ({' or '.join(TOKENIZERS)}).",
-            advice="Fetch the whole folder: `hf download google/gemma-3-12b-it --local-dir FOLDER`.",
+            advice=f"Fetch the whole folder: `hf download {GEMMA_REPOSITORY} --local-dir FOLDER`.",
         )
 
 
@@ -144,7 +144,7 @@ def _check_quantization(path: Path, config: Mapping[str, Any]) -> None:
         if mode != "affine":
             raise WeightsError(
                 f"{path} is quantised in a way that is not read here ({plain(str(mode))}).",
-                advice="Use google/gemma-3-12b-it in bf16, or `ltx-relay weights quantize` of it.",
+                advice=f"Use {GEMMA_REPOSITORY}, which is bf16, or `ltx-relay weights quantize` of it.",
             )
 
 
@@ -278,5 +278,5 @@ def _foreign(header: Header) -> WeightsError:
         )
     return WeightsError(
         f"{header.path} is {what}.",
-        advice="The official files are in Lightricks/LTX-2 (checkpoint, upscalers) and google/gemma-3-12b-it (text).",
+        advice=f"The official files are in Lightricks/LTX-2 (checkpoint, upscalers) and {GEMMA_REPOSITORY} (text).",
     )

@@ -20,7 +20,10 @@ CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
-_FETCH_AGAIN = "Fetch the folder again: `hf download google/gemma-3-12b-it --local-dir FOLDER` fetches what is missing."
+GEMMA_REPOSITORY = "google/gemma-3-12b-it-qat-q4_0-unquantized"
+"""The text encoder that LTX-2 was made with: bf16 weights, trained to bear quantisation."""
+
+_FETCH_AGAIN = f"Fetch the folder again: `hf download {GEMMA_REPOSITORY} --local-dir FOLDER` fetches what is missing."
 
 
 @dataclass(frozen=True)

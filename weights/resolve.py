@@ -230,7 +230,7 @@ def _nothing(request: WeightsRequest, shelf: Shelf) -> WeightsError:
         if broken.kind == CHECKPOINT:
             return broken.error
     version = request.model_version
-    roles = [request.model_variant or "distilled"]
+    roles = [request.model_variant or "dev"]
     roles += ["lora"] * (request.two_stage and roles == ["dev"])
     roles += [SPATIAL] * request.two_stage + [TEMPORAL] * request.temporal
     where = ", ".join(shown(folder) for folder in shelf.folders)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from weights.catalogue import named_variant, named_version
+from weights.header_folder import GEMMA_REPOSITORY
 
 REPOSITORIES: Mapping[str, str] = {"2.0": "Lightricks/LTX-2", "2.3": "Lightricks/LTX-2.3"}
 OFFICIAL: Mapping[str, Mapping[str, str]] = {
@@ -66,7 +67,7 @@ def fetch(version: str, roles: Sequence[str], folder: Path) -> str:
 
 
 def fetch_gemma(folder: Path) -> str:
-    return f"`hf download google/gemma-3-12b-it --local-dir {shown(folder / 'gemma-3-12b-it')}`"
+    return f"`hf download {GEMMA_REPOSITORY} --local-dir {shown(folder / 'gemma-3-12b')}`"
 
 
 def shown(path: Path) -> str:

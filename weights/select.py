@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from weights.architecture import connector, gemma, projection, transformer, upsampler, vae
 from weights.errors import WeightsError
 from weights.header import Header, Signature, TensorInfo, read_config, read_header
-from weights.header_folder import Folder, read_folder
+from weights.header_folder import GEMMA_REPOSITORY, Folder, read_folder
 from weights.header_json import plain
 from weights.quantize_names import PACKED, SCALES, Affine, affine_of, layer
 from weights.select_fit import fit
@@ -229,7 +229,7 @@ def check_text_encoder(checkpoint: Selection, encoder: Selection) -> None:
         raise WeightsError(
             f"{encoder.path} is not the text encoder of {checkpoint.path}: it gives {found[1]} hidden states of width "
             f"{found[0]}, and {states} of width {width} are needed.",
-            advice="LTX-2 needs Gemma 3 12B (`hf download google/gemma-3-12b-it --local-dir FOLDER`, then "
+            advice=f"LTX-2 needs Gemma 3 12B (`hf download {GEMMA_REPOSITORY} --local-dir FOLDER`, then "
             "--gemma FOLDER); the tiny model has its own.",
         )
 

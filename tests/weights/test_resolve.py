@@ -140,7 +140,7 @@ def test_the_tiny_model_only_when_asked_for(shelf) -> None:
     shelf()
     error = refused("There are no weights of LTX-2 in weights/ltx-2", "hf download Lightricks/LTX-2 ltx-2-19b-")
     assert "--model tiny" in error.advice
-    assert "hf download google/gemma-3-12b-it" in error.advice
+    assert "hf download google/gemma-3-12b-it-qat" in error.advice
     assert SPATIAL in error.advice
     assert TEMPORAL in error.advice
     # Not even from the folder that is searched.
@@ -173,7 +173,7 @@ def test_the_tiny_model(shelf, model: str) -> None:
         ((DISTILLED, *UPSCALERS, GEMMA), {"model_variant": "dev"}, ("Stage 1 needs the dev checkpoint", DEV)),
         ((DISTILLED, TEMPORAL, GEMMA), {}, ("Stage 2 needs the spatial upscaler", SPATIAL)),
         ((DISTILLED, SPATIAL, GEMMA), {}, ("The temporal stage needs its upscaler", TEMPORAL)),
-        ((DISTILLED, *UPSCALERS), {}, ("The text stage needs Gemma 3 12B", "google/gemma-3-12b-it", "--gemma")),
+        ((DISTILLED, *UPSCALERS), {}, ("The text stage needs Gemma 3 12B", "google/gemma-3-12b-it-qat", "--gemma")),
         ((DEV23, SPATIAL, TEMPORAL, GEMMA), {}, ("distilled LoRA on ltx-2.3-22b-dev", "Lightricks/LTX-2.3")),
         ((DISTILLED, *UPSCALERS, GEMMA), {"model_version": "2.3"}, ("There are no weights of LTX-2.3",)),
         ((DISTILLED, *UPSCALERS, GEMMA), {"model_version": "3"}, ("--model-version is 3",)),

@@ -272,7 +272,7 @@ def test_a_missing_shard(shards: Path) -> None:
     (shards / "model-00003-of-00005.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"incomplete: model-00003.*\(1 of 5 files\)") as caught:
         select(shards, "gemma")
-    assert "hf download google/gemma-3-12b-it" in caught.value.advice
+    assert "hf download google/gemma-3-12b-it-qat" in caught.value.advice
 
 
 def test_a_truncated_shard(shards: Path) -> None:
