@@ -96,6 +96,7 @@ class Run:
         status: str | None = None,
         outputs: Sequence[str] | None = None,
         stages: Mapping[str, StageState] | None = None,
+        stop_after: str | None = None,
     ) -> RunState:
         """Changes what is given, atomically, and returns the whole; stages that are not named stay.
 
@@ -108,6 +109,8 @@ class Run:
                 state = replace(state, status=status, owner=own_mark() if status == "running" else "")
             if outputs is not None:
                 state = replace(state, outputs=tuple(map(str, outputs)))
+            if stop_after is not None:
+                state = replace(state, stop_after=stop_after)
             return self._write(replace(state, stages={**state.stages, **(stages or {})}))
 
     def update_stage(self, stage: str, **changes: Any) -> RunState:

@@ -11,11 +11,13 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.commands import cache
 from orchestrator.commands.ends import report
 from orchestrator.commands.generate import generate, resume
 from orchestrator.commands.pages import GroupPage, Page
 from orchestrator.commands.plan import plan
-from orchestrator.commands.runs import list_command, runs, show_command
+from orchestrator.commands.reuse import decode, promote
+from orchestrator.commands.runs import delete_command, list_command, runs, show_command
 from orchestrator.display.streams import Stream, open_standard_streams
 
 PROGRAM = "ltx-relay"
@@ -62,11 +64,20 @@ def build() -> typer.Typer:
     app.command(cls=Page, epilog=EXAMPLES)(generate)
     app.command(cls=Page)(resume)
     app.command(cls=Page)(plan)
+    app.command(cls=Page)(promote)
+    app.command(cls=Page)(decode)
     records = typer.Typer(cls=GroupPage, rich_markup_mode=None)
     records.callback(invoke_without_command=True)(runs)
     records.command("list", cls=Page)(list_command)
     records.command("show", cls=Page)(show_command)
+    records.command("delete", cls=Page)(delete_command)
     app.add_typer(records, name="runs")
+    kept = typer.Typer(cls=GroupPage, rich_markup_mode=None)
+    kept.callback(invoke_without_command=True)(cache.cache)
+    kept.command("list", cls=Page)(cache.list_command)
+    kept.command("verify", cls=Page)(cache.verify_command)
+    kept.command("prune", cls=Page)(cache.prune_command)
+    app.add_typer(kept, name="cache")
     return app
 
 

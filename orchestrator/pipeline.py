@@ -77,6 +77,12 @@ def until(stages: tuple[StagePlan, ...], last: str) -> tuple[StagePlan, ...]:
     return stages[: names.index(last) + 1]
 
 
+def preview_stage(stage1: StagePlan, decode: StagePlan) -> StagePlan:
+    """Stills of stage 1's latents: for the eye, so without keys or places; the run's folder gets them."""
+    items = tuple(Item(item.key, "", {"latent": item.output}, {"seed": item.params["seed"]}) for item in stage1.items)
+    return StagePlan("preview", items, decode.weights, {"tiles": decode.params["tiles"]}, decode.dtype)
+
+
 def text_stage(recipe: Recipe, sources: Sources) -> StagePlan:
     """Contexts of both prompts, always: they are then shared by guided and unguided runs."""
     checkpoint = sources.weights.text_checkpoint.path

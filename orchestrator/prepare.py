@@ -18,7 +18,7 @@ from cache.home import Home
 from cache.videos import find_video, same
 from orchestrator.environment import WorkerEnvironment, worker_environment
 from orchestrator.machine import Machine, probe
-from orchestrator.pipeline import Sources, StagePlan, relay
+from orchestrator.pipeline import Sources, StagePlan, preview_stage, relay, until
 from orchestrator.presets import PRESETS
 from orchestrator.recipe import LoraChoice, Recipe, WeightsChoice
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
@@ -41,11 +41,16 @@ TILES: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that only has to be carried out. `outputs` maps the key of a video to where it is to be put."""
+    """A run that only has to be carried out. `outputs` maps the key of a video to where it is to be put.
+
+    `relay` ends with the stage `stop_after`, where that is not None: then there are no outputs.
+    """
 
     recipe: Recipe
     notes: tuple[str, ...]
     relay: tuple[StagePlan, ...]
+    stop_after: str | None
+    preview: StagePlan
     outputs: Mapping[str, Path]
     overwrite: bool
     home: Home
@@ -56,7 +61,14 @@ class Prepared:
     fingerprint: Callable[[Path], str]
 
 
-def prepare(settings: Settings, *, home: Home, output: Path | None = None, overwrite: bool = False) -> Prepared:
+def prepare(
+    settings: Settings,
+    *,
+    home: Home,
+    output: Path | None = None,
+    overwrite: bool = False,
+    stop_after: str | None = None,
+) -> Prepared:
     """UsageError (2), WeightsError (3) or DoesNotFit (4), the first that applies.
 
     A wrong path or codec is said before a missing checkpoint is.
@@ -70,17 +82,31 @@ def prepare(settings: Settings, *, home: Home, output: Path | None = None, overw
     facts = model_facts(weights)
     recipe = settle(checked, facts)
     paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec, overwrite)
-    prepared = assemble(recipe, weights, home, paths, overwrite)
+    prepared = assemble(recipe, weights, home, paths, overwrite, stop_after)
     return replace(prepared, notes=notes(checked, recipe, facts, prepared.machine.backend))
 
 
-def prepare_recipe(recipe: Recipe, *, home: Home, paths: Mapping[int, Path], overwrite: bool) -> Prepared:
+def prepare_recipe(
+    recipe: Recipe,
+    *,
+    home: Home,
+    paths: Mapping[int, Path],
+    overwrite: bool,
+    stop_after: str | None = None,
+) -> Prepared:
     """The same for a recipe that is complete already: a run that is resumed. `paths`: seed -> video."""
     weights = find_weights(recipe.weights, recipe.preset, recipe.two_stage, recipe.temporal, recipe.loras)
-    return assemble(recipe, weights, home, paths, overwrite)
+    return assemble(recipe, weights, home, paths, overwrite, stop_after)
 
 
-def assemble(recipe: Recipe, weights: WeightsSet, home: Home, paths: Mapping[int, Path], overwrite: bool) -> Prepared:
+def assemble(
+    recipe: Recipe,
+    weights: WeightsSet,
+    home: Home,
+    paths: Mapping[int, Path],
+    overwrite: bool,
+    stop_after: str | None = None,
+) -> Prepared:
     """Stages, keys and outputs of a recipe. UsageError when another file is where a video would go."""
     environment = worker_environment(os.environ)
     machine = probe(home.root / "machine.json", environment)
@@ -99,14 +125,29 @@ def assemble(recipe: Recipe, weights: WeightsSet, home: Home, paths: Mapping[int
         container=next(iter(paths.values())).suffix.lower(),
         noise_sha256=hash_of_noise(recipe.noise),
     )
-    stages = relay(recipe, sources)
+    whole = relay(recipe, sources)
+    stages = whole if stop_after is None else until(whole, stop_after)
     outputs = {}
-    for item in stages[-1].items:
+    for item in stages[-1].items if stages[-1].name == "decode" else ():
         path = paths[item.params["seed"]]
         outputs[item.key] = base_path(path) if item.params["role"] == "base" else path
     if not overwrite:
         check_outputs(outputs, home)
-    return Prepared(recipe, (), stages, outputs, overwrite, home, weights, machine, environment, dtype, fingerprint_of)
+    return Prepared(
+        recipe=recipe,
+        notes=(),
+        relay=stages,
+        stop_after=None if stages[-1].name == "decode" else stop_after,
+        preview=preview_stage(whole[1], whole[-1]),
+        outputs=outputs,
+        overwrite=overwrite,
+        home=home,
+        weights=weights,
+        machine=machine,
+        environment=environment,
+        dtype=dtype,
+        fingerprint=fingerprint_of,
+    )
 
 
 def find_weights(

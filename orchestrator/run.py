@@ -19,18 +19,25 @@ from pathlib import Path
 from typing import Any
 
 from cache.artifacts import find
+from cache.contents import touch
+from cache.durable import remove, write_error
 from cache.failpoints import failpoint
 from cache.home import Home, home_folder, sweep_home
 from cache.locks import hold_all
+from cache.partial import drop_partial
+from cache.prune import limit_from, prune, registration
 from cache.runs import Run, create_run
+from cache.state import StageState
 from cache.videos import deliver, find_video
+from orchestrator.disk import check_disk
 from orchestrator.ends import End, error_for
 from orchestrator.interrupts import Interrupts
 from orchestrator.pipeline import StagePlan, needed
 from orchestrator.prepare import Prepared, prepare_recipe
 from orchestrator.recipe import recipe_from_dict
 from orchestrator.supervisor import WorkerEnd, run_worker
-from weights.errors import ArtifactError, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
+from orchestrator.video_files import suffix_of
+from weights.errors import ArtifactError, DoesNotFit, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
 Signature = tuple[int, int, int]
@@ -63,6 +70,7 @@ class RunResult:
 def generate(prepared: Prepared, *, on_event: OnEvent, interrupts: Interrupts, run: Run | None = None) -> RunResult:
     """Makes the videos. Raises a RelayError with its exit code; `resume` goes on from what was finished."""
     recipe = prepared.recipe
+    check_disk(prepared)
     if run is None:
         run = create_run(prepared.home, recipe.to_dict(), recipe.prompt)
         failpoint("run.created")
@@ -72,11 +80,12 @@ def generate(prepared: Prepared, *, on_event: OnEvent, interrupts: Interrupts, r
 
 def resume(run: Run, *, home: Home, on_event: OnEvent, interrupts: Interrupts, overwrite: bool = False) -> RunResult:
     """Goes on with a run: the same recipe, the same outputs; only what is missing is computed."""
-    recipe, outputs = recipe_from_dict(run.recipe()), run.state().outputs
-    if len(outputs) < len(recipe.seeds):
+    recipe, state = recipe_from_dict(run.recipe()), run.state()
+    if state.stop_after is None and len(state.outputs) < len(recipe.seeds):
         raise UsageError(f"The run {run.id} ended before it knew its outputs; run the same command again.")
-    paths = {seed: Path(path) for seed, path in zip(recipe.seeds, outputs, strict=False)}
-    prepared = prepare_recipe(recipe, home=home, paths=paths, overwrite=overwrite)
+    places = state.outputs if state.stop_after is None else [f"none{suffix_of(recipe.codec)}"] * len(recipe.seeds)
+    paths = {seed: Path(path) for seed, path in zip(recipe.seeds, places, strict=False)}
+    prepared = prepare_recipe(recipe, home=home, paths=paths, overwrite=overwrite, stop_after=state.stop_after)
     return generate(prepared, on_event=on_event, interrupts=interrupts, run=run)
 
 
@@ -90,6 +99,14 @@ def resume_command(run_id: str, prepared: Prepared) -> str:
     return shlex.join(words)
 
 
+def promote_command(run_id: str, prepared: Prepared) -> str:
+    """The command line that carries the seeds of a stopped run to the end."""
+    words = ["ltx-relay", "promote", run_id, *map(str, prepared.recipe.seeds)]
+    if prepared.home.root != home_folder(os.environ):
+        words += ["--home", str(prepared.home.root)]
+    return shlex.join(words)
+
+
 class RelayRun:
     """One run under way: its folder, its events, and the stages that are left."""
 
@@ -97,6 +114,7 @@ class RelayRun:
         self.prepared, self.run, self.on_event, self.interrupts = prepared, run, on_event, interrupts
         self.started = time.monotonic()
         self.verified: dict[str, Signature] = {}
+        self.computed: set[str] = set()
 
     def carry_out(self) -> RunResult:
         try:
@@ -104,7 +122,11 @@ class RelayRun:
             for stage in self.prepared.relay:
                 self.interrupts.check()
                 self.carry_out_stage(stage)
-            outputs = self.deliver()
+                if stage.name == "stage1":
+                    self.preview()
+            outputs = self.deliver() if self.prepared.stop_after is None else ()
+            self.limit_cache()
+            self.run.update_state(status="done")
         except RelayError as error:
             if isinstance(error, Interrupted) and self.interrupts.exit_code is not None:
                 error.exit_code = self.interrupts.exit_code  # also when it came while waiting for a lock
@@ -116,8 +138,12 @@ class RelayRun:
             self.end_badly(RelayError(f"{type(error).__name__}: {error}"))
             raise
         seconds = time.monotonic() - self.started
-        self.run.update_state(status="done")
-        self.emit("run_done", seconds=seconds, outputs=[str(path) for path in outputs])
+        going_on = None
+        if self.prepared.stop_after is not None:
+            going_on = promote_command(self.run.id, self.prepared)
+            message = f"stopped here, as asked; to go on: {going_on}"
+            self.emit("stopped", stage=self.prepared.stop_after, message=message)
+        self.emit("run_done", seconds=seconds, outputs=[str(path) for path in outputs], next=going_on)
         return RunResult(self.run.id, outputs, seconds)
 
     # -- stages ------------------------------------------------------------------------------------------------------
@@ -141,8 +167,31 @@ class RelayRun:
             held.enter_context(hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.requested))
             self.check_weights(stage)
             end = self.run_worker(stage, items)
+            self.check_weights(stage, items)
             self.check_end(stage, end)
             self.finish_stage(stage, "computed", figures(end))
+
+    def preview(self) -> None:
+        """A contact sheet to choose seeds by: of a sweep, and where stage 1 is the end. It never fails a run."""
+        stage, sheet = self.prepared.preview, self.run.previews / "stage1.png"
+        last = self.prepared.stop_after == "stage1"
+        if sheet.exists() or not (last or (len(stage.items) > 1 and "stage1" in self.computed)):
+            return
+        if not all(os.path.exists(item.inputs["latent"]) for item in stage.items):
+            return
+        items = tuple(
+            replace(item, output=str(self.run.previews / f"{item.params['seed']}.png")) for item in stage.items
+        )
+        with hold_all([machine_lock()], stop=lambda: self.interrupts.requested):
+            end = self.run_worker(replace(stage, params={**stage.params, "sheet": str(sheet)}), items)
+        self.interrupts.check()
+        if end.code:
+            self.run.update_stage(stage.name, status="failed", **figures(end))
+            self.emit("warning", stage=stage.name, message=f"There is no contact sheet of stage 1. {end.message}")
+            return
+        self.run.update_stage(stage.name, status="computed", **figures(end))
+        self.emit("stage_done", stage=stage.name, **figures(end))
+        self.emit("contact_sheet", path=str(sheet), seeds=list(self.prepared.recipe.seeds))
 
     def missing(self, stage: StagePlan) -> tuple[Item, ...]:
         return needed(self.prepared.relay, self.present)[stage.name]
@@ -167,6 +216,14 @@ class RelayRun:
             self.verified[item.output] = before
         return True
 
+    def use(self, path: str) -> None:
+        """This result is used now, which keeps it from being pruned as an old one."""
+        whole = self.verified.get(path) == signature(Path(path))
+        touch(Path(path))
+        after = signature(Path(path))
+        if whole and after is not None:
+            self.verified[path] = after
+
     def run_worker(self, stage: StagePlan, items: tuple[Item, ...]) -> WorkerEnd:
         job = Job(
             stage=stage.name,
@@ -186,15 +243,18 @@ class RelayRun:
             elif event.get("event") in FORWARDED:
                 self.emit(**{**event, "stage": stage.name})
 
-        return run_worker(
-            job,
-            job_path=self.run.job_path(stage.name),
-            log_path=self.run.log_path(stage.name),
-            environment=self.prepared.environment.variables,
-            on_event=forward,
-            interrupts=self.interrupts,
-            backend=self.prepared.machine.backend,
-        )
+        try:
+            return run_worker(
+                job,
+                job_path=self.run.job_path(stage.name),
+                log_path=self.run.log_path(stage.name),
+                environment=self.prepared.environment.variables,
+                on_event=forward,
+                interrupts=self.interrupts,
+                backend=self.prepared.machine.backend,
+            )
+        except OSError as error:  # the job file or the log
+            raise write_error(error, self.run.job_path(stage.name), 1 << 16) from error
 
     def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
         """What a worker is told that changes no frame: the decoder writes each seed's recipe into its video."""
@@ -204,11 +264,17 @@ class RelayRun:
         comments = {str(seed): json.dumps(replace(recipe, seeds=(seed,)).to_dict()) for seed in recipe.seeds}
         return {"title": recipe.prompt, "comments": comments}
 
-    def check_weights(self, stage: StagePlan) -> None:
-        """WeightsError when a file is no longer the one that the keys were made from."""
+    def check_weights(self, stage: StagePlan, computed: tuple[Item, ...] = ()) -> None:
+        """WeightsError when a file is no longer the one that the keys were made from.
+
+        What was `computed` meanwhile may come from either file: it is taken back.
+        """
         for use in stage.weights:
             for path, known in [(use.path, use.fingerprint), *((lora.path, lora.fingerprint) for lora in use.loras)]:
                 if self.prepared.fingerprint(Path(path)) != known:
+                    for item in computed:
+                        remove(Path(item.output))
+                        drop_partial(self.prepared.home, item.key)
                     raise WeightsError(
                         f"{path} changed while the run was under way.",
                         advice="Run the same command again: what does not depend on that file is reused.",
@@ -224,6 +290,13 @@ class RelayRun:
 
     def finish_stage(self, stage: StagePlan, status: str, worker: Mapping[str, Any]) -> None:
         artifacts = [item.output for item in stage.items if Path(item.output).exists()]
+        for path in artifacts:
+            self.use(path)
+        for item in stage.items:  # its worker was killed between publishing and this
+            if item.output in artifacts:
+                drop_partial(self.prepared.home, item.key)
+        if status == "computed":
+            self.computed.add(stage.name)
         keys = [item.key for item in stage.items]
         self.run.update_stage(stage.name, status=status, keys=keys, artifacts=artifacts, **worker)
         if status == "cached":
@@ -238,8 +311,13 @@ class RelayRun:
         width, height = geometry.output_size
         sweep_home(self.prepared.home)
         # The videos in the order of the seeds, then what --keep-base keeps: `resume` reads them in that order.
-        outputs = [str(self.prepared.outputs[item.key]) for item in self.prepared.relay[-1].items]
-        self.run.update_state(status="running", outputs=outputs)
+        last = self.prepared.relay[-1]
+        outputs = [str(self.prepared.outputs[item.key]) for item in last.items if item.key in self.prepared.outputs]
+        with registration(self.prepared.home, stop=lambda: self.interrupts.requested):
+            known = self.run.state().stages
+            keys = {stage.name: tuple(item.key for item in stage.items) for stage in self.prepared.relay}
+            stages = {name: replace(known.get(name, StageState()), keys=keys[name]) for name in keys}
+            self.run.update_state(status="running", outputs=outputs, stages=stages, stop_after=self.prepared.stop_after)
         missing = needed(self.prepared.relay, self.present)
         self.emit(
             "run_started",
@@ -251,7 +329,7 @@ class RelayRun:
             width=width,
             height=height,
             frames=geometry.output_frames,
-            fps=str(geometry.output_fps),
+            fps=str(recipe.playing_fps),
             recipe=recipe.to_dict(),
         )
         for note in self.prepared.notes:
@@ -284,6 +362,17 @@ class RelayRun:
             delivered.append(path)
         return tuple(delivered)
 
+    def limit_cache(self) -> None:
+        """The least recently used results go when all together are larger than the limit; this run's stay."""
+        try:
+            limit = limit_from(os.environ)
+            pruned = prune(self.prepared.home, max_bytes=limit, damaged=False) if limit is not None else None
+        except RelayError as error:
+            self.emit("warning", message=f"The cache could not be kept small: {error.message}")
+            return
+        if pruned is not None and pruned.removed:
+            self.emit("cache_pruned", removed=pruned.removed, bytes=pruned.removed_bytes, kept=pruned.kept_bytes)
+
     def end_badly(self, error: RelayError) -> None:
         resume = resume_command(self.run.id, self.prepared) if error.exit_code >= 4 else None
         ended: dict[str, Any] = {"exit_code": error.exit_code, "message": error.message, "advice": error.advice}
@@ -297,7 +386,8 @@ class RelayRun:
 
     def emit(self, event: str, **fields: Any) -> None:
         message = {"event": event, "time": time.time(), "run": self.run.id, **fields}
-        self.run.append_event(message)
+        with contextlib.suppress(DoesNotFit):  # events are a diary: a full disk ends a run where it matters
+            self.run.append_event(message)
         self.on_event(message)
         failpoint(f"event.{event}")
 

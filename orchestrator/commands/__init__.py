@@ -4,7 +4,7 @@
     asked      those flags as `Settings`
     pages      the help pages
     ends       how an error, a signal or a mistake of ours is told, and its exit code
-    generate, plan, runs    the commands
+    generate, plan, runs, reuse, cache    the commands
 
 What a command needs beyond the command line is imported inside it: `--help` stays quick.
 """

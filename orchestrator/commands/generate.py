@@ -30,7 +30,7 @@ def generate(flags: Flags) -> None:
     home = chosen_home(flags.home)
     from orchestrator.prepare import prepare
 
-    prepared = prepare(settings, home=home, output=output, overwrite=flags.overwrite)
+    prepared = prepare(settings, home=home, output=output, overwrite=flags.overwrite, stop_after=flags.stop_after)
     from orchestrator.run import generate as start
 
     display = open_display(json=flags.json, quiet=flags.quiet)

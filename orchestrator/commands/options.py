@@ -156,6 +156,10 @@ class Flags:
         "--noise", metavar="FILE", panel=MACHINE,
         help="Start from the tensors stage1 and stage2 of a safetensors file, not from a seed.")] = None
 
+    stop_after: Annotated[str | None, option(
+        "--stop-after", metavar="STAGE", panel=OUTPUT,
+        help="Stop after text, stage1, stage2 or temporal; after stage1 with a contact sheet. promote goes on.")
+    ] = None
     output: Annotated[str | None, option(
         "--output", "--output-path", "-o", metavar="FILE", default="./<prompt>-<seed>.mp4", panel=OUTPUT,
         help="Where the video goes; several seeds add theirs to the name.")] = None

@@ -27,7 +27,7 @@ def plan(flags: Flags) -> None:
     from orchestrator.plan import describe
     from orchestrator.prepare import prepare
 
-    prepared = prepare(settings, home=home, output=output, overwrite=flags.overwrite)
+    prepared = prepare(settings, home=home, output=output, overwrite=flags.overwrite, stop_after=flags.stop_after)
     report, recipe = describe(prepared).to_dict(), prepared.recipe.to_dict()
     if flags.json:
         from orchestrator.display.machine import json_line

@@ -52,6 +52,20 @@ def show_command(
         write_lines(run_lines(record))
 
 
+def delete_command(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or the beginnings of their ids.")],
+    home: Home = None,
+    debug: Debug = False,
+) -> None:
+    """Delete runs: their records, logs and previews. Results stay in the cache until they are pruned."""
+    from cache.runs import delete_run, open_run
+
+    at = chosen_home(home)
+    for run in [open_run(at, name) for name in names]:  # all of them are there, or none goes
+        delete_run(at, run)
+        Stream(sys.stdout).write(f"{run.id} deleted\n")
+
+
 def show_list(home: str | None, json: bool) -> None:
     from cache.runs import list_runs, open_run
 

@@ -152,7 +152,7 @@ def summary(view: RunView) -> str:
     fresh = [video for video in view.videos if not video.get("cached")]
     if view.videos and not fresh:
         return "Nothing to do: " + ("the video is" if len(view.videos) == 1 else "the videos are") + " there already."
-    words = f"{count(len(view.paths), 'video')} done" if len(view.paths) != 1 else "Done"
+    words = f"{count(len(view.paths), 'video')} done" if len(view.paths) > 1 else "Done"
     if view.seconds is not None:
         words += f" in {duration(view.seconds)}"
     if view.largest:

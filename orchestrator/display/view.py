@@ -122,11 +122,13 @@ def fold(view: RunView, event: Mapping[str, Any]) -> RunView:
 def remark(event: Mapping[str, Any]) -> str:
     """The sentence for a person in an event that has one; empty for the others."""
     match event.get("event"):
-        case "warning" | "retry" | "interrupting":
+        case "warning" | "retry" | "interrupting" | "stopped":
             return str(event.get("message", ""))
         case "stalled":
             silence = duration(_number(event.get("seconds")) or 0.0)
             return f"{stage_label(str(event.get('stage', 'the worker')))} has said nothing for {silence}."
+        case "contact_sheet":
+            return f"contact sheet: {event.get('path')}"
         case "video_done" if event.get("role") == "base":
             return f"base video: {event.get('path')}"
         case _:
