@@ -19,7 +19,7 @@ from weights.errors import Interrupted, RelayError, UsageError
 DEBUG_ADVICE = "This is a mistake in ltx-relay. Run again with --debug to see where, and report it."
 
 
-class Ended(Exception):  # noqa: N818 (it is an end, of which `cause` is the error)
+class Ended(Exception):
     """A run ended early: why, the command line that resumes it, and whether its `error` event was shown."""
 
     def __init__(self, cause: BaseException, resume: str | None, announced: bool) -> None:
