@@ -8,6 +8,7 @@ changed at once and blocks that are changed one by one on their way in have the 
 from __future__ import annotations
 
 import mlx.core as mx
+import numpy as np
 
 from weights.lora import LoraMatch
 from weights.reader import OnRead, stored_arrays
@@ -30,7 +31,7 @@ def fuse(weights: dict[str, mx.array], match: LoraMatch, strength: float, *, on_
 
 def scaled(strength: float, alpha: mx.array | None, rank: int) -> float:
     """The factor of a pair: the strength, times alpha / rank where there is an alpha."""
-    return strength if alpha is None else strength * float(alpha.item()) / rank
+    return strength if alpha is None else strength * float(np.array(alpha.astype(mx.float32)).item()) / rank
 
 
 def add(weight: mx.array, a: mx.array, b: mx.array, factor: float) -> mx.array:

@@ -28,8 +28,8 @@ class Quantised(NamedTuple):
     biases: mx.array
 
 
-def quantise(weight: mx.array, bits: int, group: int | None = None) -> Quantised:
-    """weight [outputs, inputs] in 8 or 4 bits; scales and biases in its dtype. Evaluated.
+def quantise(weight: mx.array, bits: int, group: int | None = None, dtype: mx.Dtype | None = None) -> Quantised:
+    """weight [outputs, inputs] in 8 or 4 bits; scales and biases in `dtype`, or in its own. Evaluated.
 
     A value that is not finite makes its group's scale not finite.
     """
@@ -40,22 +40,22 @@ def quantise(weight: mx.array, bits: int, group: int | None = None) -> Quantised
     rows = max(1, _ROWS_AT_ONCE // inputs)
     pieces = []
     for top in range(0, outputs, rows):
-        pieces.append(_quantise(weight[top : top + rows], bits, group))
+        pieces.append(_quantise(weight[top : top + rows], bits, group, dtype or weight.dtype))
         mx.eval(pieces[-1])
-    whole = (
-        pieces[0] if len(pieces) == 1 else Quantised(*(mx.concatenate(parts) for parts in zip(*pieces, strict=True)))
-    )
+    if len(pieces) == 1:
+        return pieces[0]
+    whole = Quantised(*(mx.concatenate(list(parts)) for parts in zip(*pieces, strict=True)))
     mx.eval(whole)
     return whole
 
 
-def _quantise(weight: mx.array, bits: int, group: int) -> Quantised:
+def _quantise(weight: mx.array, bits: int, group: int, dtype: mx.Dtype) -> Quantised:
     outputs, inputs = weight.shape
     values = weight.astype(mx.float32).reshape(outputs, inputs // group, group)
-    biases = values.min(axis=-1).astype(weight.dtype)
+    biases = values.min(axis=-1).astype(dtype)
     bias = biases.astype(mx.float32)
     largest = 2**bits - 1
-    scales = ((values.max(axis=-1) - bias) / largest).astype(weight.dtype)
+    scales = ((values.max(axis=-1) - bias) / largest).astype(dtype)
     scales = mx.where(scales == 0, mx.array(1, dtype=scales.dtype), scales)  # a group of equal values
     steps = mx.round((values - bias[..., None]) / scales.astype(mx.float32)[..., None])
     codes = mx.clip(steps, 0, largest).astype(mx.uint32).reshape(outputs, inputs * bits // 32, 32 // bits)

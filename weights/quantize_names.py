@@ -28,8 +28,8 @@ WEIGHT, SCALES, BIASES = ".weight", ".scales", ".biases"
 FP8_SCALE, FP8_INPUT_SCALE = ".weight_scale", ".input_scale"
 
 _LINEAR = re.compile(
-    r"(?:transformer_blocks\.\d+\.(?:\w+\.to_(?:q|k|v|out\.0)|\w*ff\.net\.(?:0\.proj|2))"
-    r"|layers\.\d+\.(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj))\.weight"
+    r"(?:(?:transformer_blocks\.\d+\.)?(?:\w+\.to_(?:q|k|v|out\.0)|(?:audio_)?ff\.net\.(?:0\.proj|2))"
+    r"|(?:layers\.\d+\.)?(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj))\.weight"
 )
 
 
@@ -41,7 +41,9 @@ class Affine(NamedTuple):
 
 
 def quantisable(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether `--quantize` and `weights quantize` change this weight: a linear layer of a block, by its relative name.
+    """Whether `--quantize` and `weights quantize` change this weight: a linear layer of a block.
+
+    By its name relative to the network, or to its block.
 
     Queries, keys, values, outputs and the feed-forward layers; not the gates of 2.3, which are small.
     """

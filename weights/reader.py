@@ -21,12 +21,14 @@ from weights.errors import WeightsError
 from weights.fingerprint import unchanged
 from weights.header import Signature
 from weights.header_json import no_access
+from weights.quantize_names import FP8, FP8_SCALE, PACKED
 from weights.select import Selection, Stored
 
 OnRead = Callable[[Path, int], None]
 """Called with the file and the number of bytes after each read, for progress and accounting."""
 
-_CHANNELS_LAST: Mapping[int, tuple[int, ...]] = {5: (0, 2, 3, 4, 1), 4: (0, 2, 3, 1)}
+CHANNELS_LAST: Mapping[int, tuple[int, ...]] = {5: (0, 2, 3, 4, 1), 4: (0, 2, 3, 1)}
+_MLX = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 _NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
@@ -43,7 +45,9 @@ def load(
         with stored_arrays(path, selection.signatures[path], [stored for _, stored in tensors]) as arrays:
             for name, stored in tensors:
                 kept = stored.info.dtype == "F32" and keep_float32
-                read[name] = _converted(arrays.pop(stored.name), mx.float32 if kept else dtype)
+                read[name] = _converted(
+                    arrays.pop(stored.name), None if kept else in_memory(name, stored.info.dtype, dtype)
+                )
                 if on_read is not None:
                     on_read(path, stored.info.nbytes)
     return {name: read[name] for name in selection.tensors}
@@ -89,7 +93,7 @@ def stored_arrays(path: Path, signature: Signature, tensors: Iterable[Stored]) -
     WeightsError at the beginning or the end when the file is not the one with this signature.
     """
     if not unchanged(path, signature):
-        raise _changed(path)
+        raise changed(path)
     try:
         arrays = mx.load(str(path), format="safetensors")
         assert isinstance(arrays, dict)
@@ -100,18 +104,29 @@ def stored_arrays(path: Path, signature: Signature, tensors: Iterable[Stored]) -
         # MLX reports a short read like any other fault, out of memory included.
         if unchanged(path, signature):
             raise
-        raise _changed(path) from error
+        raise changed(path) from error
     if not unchanged(path, signature):
-        raise _changed(path)
+        raise changed(path)
 
 
-def _converted(array: mx.array, dtype: mx.Dtype) -> mx.array:
+def in_memory(name: str, stored: str, dtype: mx.Dtype) -> mx.Dtype | None:
+    """What a tensor is converted to when networks compute in `dtype`; None: it stays as it is stored.
+
+    Packed weights, 8-bit floats and their factor are decoded only where they are used.
+    """
+    if stored in (PACKED, FP8) or name.endswith(FP8_SCALE) or _MLX.get(stored) == dtype:
+        return None
+    return dtype
+
+
+def _converted(array: mx.array, dtype: mx.Dtype | None) -> mx.array:
     # Read first and convert then: a GPU's command buffer must not wait for the disk.
     mx.eval(array)
-    axes = _CHANNELS_LAST.get(array.ndim)
+    axes = CHANNELS_LAST.get(array.ndim)
     if axes is not None:
         array = mx.contiguous(mx.transpose(array, axes))
-    array = array.astype(dtype)
+    if dtype is not None:
+        array = array.astype(dtype)
     mx.eval(array)
     return array
 
@@ -124,10 +139,10 @@ def _checked_file(path: Path, signature: Signature) -> Iterator[int]:
         raise WeightsError(no_access(path, error)) from error
     try:
         if Signature.of(os.fstat(descriptor)) != signature:
-            raise _changed(path)
+            raise changed(path)
         yield descriptor
         if Signature.of(os.fstat(descriptor)) != signature:
-            raise _changed(path)
+            raise changed(path)
     finally:
         os.close(descriptor)
 
@@ -137,12 +152,13 @@ def _exactly(descriptor: int, start: int, size: int, path: Path) -> bytes:
     while len(read) < size:
         piece = os.pread(descriptor, size - len(read), start + len(read))
         if not piece:
-            raise _changed(path)
+            raise changed(path)
         read += piece
     return read
 
 
-def _changed(path: Path) -> WeightsError:
+def changed(path: Path) -> WeightsError:
+    """The error for a file that is no longer the one whose header was read."""
     return WeightsError(
         f"{path} changed while it was in use.", advice="Wait until whatever writes it has finished, and run again."
     )
