@@ -1,0 +1,151 @@
+"""The fault campaign: the program is killed at every point that it reaches, and must finish with the same bits.
+
+    python -m tests.faults.campaign --work FOLDER --result FILE.json [--scenario max] [--part 2/5] [--jobs 2]
+    python -m tests.faults.campaign --work FOLDER --sample 12 --seed 1
+
+A small run with the tiny model is recorded: every event that a worker or the orchestrator sends, each denoising step
+before and after it is saved, each file before it is written, before it gets its name and after. At each of these points
+
+    kill              of a worker or of the orchestrator: SIGKILL to the process that is there
+    kill-parent       of a worker: SIGKILL to the orchestrator, while the worker goes on
+    enospc            at each file that is written: the disk is full
+    interrupt-parent  at each event of a worker: Ctrl-C in the orchestrator
+
+is injected in a run that begins from a copy of a home that holds the earlier stages. Then the same command is run
+again. What must hold: the exit code; no process left after two seconds; the second run succeeds with videos that are
+identical to the undisturbed run's, byte for byte; no saved step and no finished result is computed again; no temporary
+file, no unfinished state and no damaged file is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.faults.injection import Fault, Outcome, inject
+from tests.faults.scenario import SCENARIOS, Point, Scenario
+
+
+def faults_of(scenario: Scenario, stages: Sequence[str] | None = None) -> list[Fault]:
+    """Every fault of a scenario."""
+    found = []
+    for stage in stages or scenario.stages:
+        for point in scenario.worker_points(stage):
+            found += [Fault(scenario.name, point, action) for action in actions(point)]
+        for point in scenario.orchestrator_points(stage):
+            found += [Fault(scenario.name, point, action) for action in actions(point)]
+    return found
+
+
+def actions(point: Point) -> list[str]:
+    """What is done at a point."""
+    if point.scope == "run":
+        return ["kill", "enospc"] if point.name == "write.opened" else ["kill"]
+    chosen = ["kill", "kill-parent"]
+    if point.name == "write.opened":
+        chosen.append("enospc")
+    if point.name in ("event.step", "event.loaded"):
+        chosen.append("interrupt-parent")
+    return chosen
+
+
+def sample(faults: list[Fault], count: int, seed: int) -> list[Fault]:
+    """So many of them, of each action as many as there are rounds."""
+    generator = random.Random(seed)
+    by_action: dict[str, list[Fault]] = {}
+    for fault in faults:
+        by_action.setdefault(f"{fault.action} {fault.point.scope == 'run'}", []).append(fault)
+    piles = [generator.sample(pile, len(pile)) for _, pile in sorted(by_action.items())]
+    chosen = [pile[turn] for turn in range(max(map(len, piles))) for pile in piles if turn < len(pile)]
+    return chosen[:count]
+
+
+def carry_out(
+    scenarios: Iterable[Scenario], faults: Sequence[Fault], work: Path, jobs: int, say: bool = True
+) -> list[Outcome]:
+    """Injects them, `jobs` at a time."""
+    named = {scenario.name: scenario for scenario in scenarios}
+    done = 0
+
+    def one(numbered: tuple[int, Fault]) -> Outcome:
+        nonlocal done
+        number, fault = numbered
+        folder = work / f"case-{number}"
+        outcome = inject(named[fault.scenario], fault, folder)
+        if not outcome.problems:
+            shutil.rmtree(folder, ignore_errors=True)
+        done += 1
+        if say:
+            words = "; ".join(outcome.problems) or "as it must be"
+            print(f"{done}/{len(faults)} {fault.text}, {outcome.seconds:.1f} s: {words}", flush=True)
+        return outcome
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(one, enumerate(faults)))
+
+
+def report(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
+    """Counts, and every problem."""
+    counts = Counter((o.fault.scenario, o.fault.point.stage, victim(o.fault)) for o in outcomes)
+    rows = [{"scenario": s, "stage": t, "fault": v, "count": n} for (s, t, v), n in sorted(counts.items())]
+    problems = [{"fault": o.fault.text, "problems": o.problems} for o in outcomes if o.problems]
+    return {
+        "faults": len(outcomes),
+        "as_they_must_be": sum(not o.problems for o in outcomes),
+        "seconds": round(seconds),
+        "counts": rows,
+        "problems": problems,
+    }
+
+
+def victim(fault: Fault) -> str:
+    """The fault as the tables name it."""
+    where = "orchestrator" if fault.point.scope == "run" or fault.action.endswith("parent") else "worker"
+    kind = {"kill-parent": "kill -9", "kill": "kill -9", "enospc": "disk full", "interrupt-parent": "Ctrl-C"}
+    return f"{kind[fault.action]}, {where}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Injects faults into runs of the tiny model.")
+    parser.add_argument("--work", type=Path, required=True, help="a folder for homes; cases with problems stay in it")
+    parser.add_argument("--result", type=Path, help="where the counts go, as JSON")
+    parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS))
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th fault, beginning with the K-th")
+    parser.add_argument("--sample", type=int, help="so many faults only")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--list", action="store_true", help="name the faults, and inject none")
+    options = parser.parse_args()
+    began = time.monotonic()
+    names = options.scenario or sorted(SCENARIOS)
+    folders = [options.work.resolve() / name for name in names]
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    scenarios = [Scenario(name, folder).prepare() for name, folder in zip(names, folders, strict=True)]
+    faults = [fault for scenario in scenarios for fault in faults_of(scenario)]
+    which, of = map(int, options.part.split("/"))
+    faults = faults[which - 1 :: of]
+    if options.sample is not None:
+        faults = sample(faults, options.sample, options.seed)
+    if options.list:
+        print("\n".join(fault.text for fault in faults))
+        print(len(faults))
+        return 0
+    outcomes = carry_out(scenarios, faults, options.work.resolve(), options.jobs)
+    found = report(outcomes, time.monotonic() - began)
+    if options.result:
+        options.result.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{found['faults']} faults, {found['as_they_must_be']} as they must be, {found['seconds']} s")
+    return 1 if found["problems"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

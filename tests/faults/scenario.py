@@ -1,0 +1,100 @@
+"""What is disturbed: a command, its undisturbed result, and homes in which it is about to begin each of its stages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.relay import PROMPT, UNSTEADY, Hit, Place
+
+SMALL = ("--model", "tiny", "--height", "64", "--width", "96", "--frames", "9", "--json")
+SCENARIOS = {
+    "max": (*SMALL, "--steps-stage1", "3", "--output", "ball.mp4"),
+    "sweep": (
+        *SMALL, "--preset", "two-stage", "--steps-stage1", "2", "--steps-stage2", "2", "--seed", "1,2",
+        "--output", "ball.mp4",
+    ),
+    "draft": (*SMALL, "--preset", "draft", "--steps", "4", "--codec", "ffv1", "--output", "ball.mkv"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a fault is injected, in a run that begins with `stage` (everything before it is in the cache)."""
+
+    stage: str
+    scope: str
+    name: str
+    n: int
+
+    @property
+    def rule(self) -> str:
+        return f"{self.scope}.{self.name}:{self.n}"
+
+
+@dataclass
+class Scenario:
+    """One command. `reference`: its videos; made by `prepare`, like the homes."""
+
+    name: str
+    folder: Path
+    reference: dict[str, bytes] = field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    _hits: dict[str, list[Hit]] = field(default_factory=dict)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return ("generate", PROMPT, *SCENARIOS[self.name])
+
+    def prepare(self) -> Scenario:
+        """Runs the command undisturbed, and makes a home for each stage from what it left."""
+        place = Place(self.folder / "reference").make()
+        # The probe's answer is there in every home, so that all of them reach the same points.
+        assert place.run("plan", PROMPT, *SMALL, "--output", "plan.mp4").code == 0
+        shutil.copytree(place.home, self.folder / "homes" / "empty")
+        ended = place.run(*self.command)
+        assert ended.code == 0, ended.err
+        self.reference = place.made()
+        self.stages = tuple(event["stage"] for event in ended.of("stage_started"))
+        shown = place.run("runs", "show", "last", "--json")
+        stages = {stage["name"]: stage for stage in json.loads(shown.out)["stages"]}
+        for index, stage in enumerate(self.stages):
+            home = self.folder / "homes" / stage
+            shutil.copytree(self.folder / "homes" / "empty", home)
+            for earlier in self.stages[:index]:
+                for path in map(Path, stages[earlier]["artifacts"]):
+                    target = home / path.relative_to(place.home)
+                    target.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(path, target)
+        return self
+
+    def home(self, stage: str) -> Path:
+        """A home in which that stage comes next. A preview is made only when stage 1 was computed just before."""
+        return self.folder / "homes" / ("stage1" if stage == "preview" else stage)
+
+    def hits(self, stage: str) -> list[Hit]:
+        """The steady points that an undisturbed run from that home reaches, in order."""
+        if stage not in self._hits:
+            place = Place(self.folder / f"record-{stage}").make(self.home(stage))
+            ended = place.run(*self.command, LTX_RELAY_FAILPOINTS=f"record={place.folder / 'hits'}")
+            assert ended.code == 0, ended.err
+            assert place.made() == self.reference
+            self._hits[stage] = [hit for hit in place.hits("hits") if hit.name not in UNSTEADY]
+        return self._hits[stage]
+
+    def worker_points(self, stage: str) -> list[Point]:
+        """All points of that stage's worker."""
+        start = "stage1" if stage == "preview" else stage
+        return [Point(stage, hit.scope, hit.name, hit.n) for hit in self.hits(start) if hit.scope == stage]
+
+    def orchestrator_points(self, stage: str) -> list[Point]:
+        """Those of the orchestrator while it is at that stage: up to it for the first, to the end for the last."""
+        hits = self.hits("stage1" if stage == "preview" else stage)
+        workers = [hit.scope for hit in hits]
+        first = 0 if stage == self.stages[0] else workers.index(stage)
+        behind = [index for index, scope in enumerate(workers) if scope not in ("run", stage)]
+        later = [index for index in behind if index > first]
+        last = later[0] if later else len(hits)
+        return [Point(stage, hit.scope, hit.name, hit.n) for hit in hits[first:last] if hit.scope == "run"]
