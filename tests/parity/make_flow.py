@@ -93,9 +93,7 @@ def contexts(checkpoint):
     tokenizer = LTXVGemmaTokenizer(str(TINY / "gemma-tiny"), 1024).tokenizer
 
     def encode(prompt):
-        tokens = tokenizer(
-            prompt.strip(), padding="max_length", max_length=1024, truncation=True, return_tensors="pt"
-        )
+        tokens = tokenizer(prompt.strip(), padding="max_length", max_length=1024, truncation=True, return_tensors="pt")
         states = gemma.model(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, output_hidden_states=True
         ).hidden_states
