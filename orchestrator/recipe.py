@@ -116,7 +116,7 @@ def recipe_from_dict(raw: Mapping[str, Any]) -> Recipe:
     known = {field.name: field for field in fields(Recipe)}
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise UsageError(f"The recipe has settings that this program does not know: {', '.join(unknown[:5])}.")
+        raise UsageError(f"The recipe has settings that this program does not know: {', '.join(map(ascii, unknown[:5]))}.")
     for name, value in values.items():
         _check_type(name, value, str(known[name].type))
     try:

@@ -16,6 +16,9 @@ A message is a sentence for a person: what is wrong, in which file or flag; `adv
 
 from __future__ import annotations
 
+MESSAGE_LIMIT = 1_500
+"""Characters: a message may quote what a stranger's file says, and stays a message all the same."""
+
 
 class RelayError(Exception):
     """Base of all; `str(error)` is the message, `advice` what to do about it (may be empty)."""
@@ -23,6 +26,8 @@ class RelayError(Exception):
     exit_code = 7
 
     def __init__(self, message: str, *, advice: str = "", exit_code: int | None = None) -> None:
+        if len(message) > MESSAGE_LIMIT:
+            message = f"{message[: MESSAGE_LIMIT - 6]} [...]"
         super().__init__(message)
         self.message = message
         self.advice = advice

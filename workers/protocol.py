@@ -90,16 +90,16 @@ class Job:
         try:
             raw = json.loads(text)
             if raw["format"] != FORMAT:
-                raise UsageError(f"This job has format {raw['format']}; this program reads format {FORMAT}.")
+                raise UsageError(f"This job has format {raw['format']!r:.60}; this program reads format {FORMAT}.")
             if raw["stage"] not in STAGES:
-                raise UsageError(f"This job is for the stage {raw['stage']!r}, which does not exist.")
+                raise UsageError(f"This job is for the stage {raw['stage']!r:.60}, which does not exist.")
             weights = tuple(
                 WeightsUse(**{**use, "loras": tuple(Lora(**lora) for lora in use["loras"])}) for use in raw["weights"]
             )
             items = tuple(Item(**item) for item in raw["items"])
             return Job(**{**raw, "items": items, "weights": weights, "limits": Limits(**raw["limits"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"This is not a job file: {error!r}.") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UsageError(f"This is not a job file: {error!r:.300}.") from error
 
 
 # Events are plain dictionaries with the keys "event" and "time" (seconds since the epoch) and, by kind:
