@@ -1,0 +1,175 @@
+"""Damaged files: every kind of file in a home, cut at 10 places and with a flipped bit at 100.
+
+    python -m tests.faults.damage --work FOLDER --result FILE.json [--runs 20]
+
+Each damaged copy is read as the program reads it: it must be found out every time, and set aside. With so many of each
+kind the whole program is run on it, too: the damaged result is computed again, and the video is that of the undisturbed
+run, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.artifacts import find
+from cache.home import Home
+from cache.partial import load_partial
+from cache.videos import find_video
+from tests.faults.relay import Place
+from tests.faults.scenario import Scenario
+
+CUTS, FLIPS = 10, 100
+
+
+@dataclass(frozen=True)
+class Damage:
+    """`cut`: the length that is left; else a bit is flipped: `bit` of the byte at `place`."""
+
+    place: int
+    bit: int | None
+
+    def apply(self, content: bytes) -> bytes:
+        if self.bit is None:
+            return content[: self.place]
+        changed = bytearray(content)
+        changed[self.place] ^= 1 << self.bit
+        return bytes(changed)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file of a home, the stage that made it, its key, and how it is read."""
+
+    kind: str
+    key: str
+    path: Path
+
+    def whole(self, home: Home) -> bool:
+        """As the program asks; a damaged one is set aside by that."""
+        if self.kind == "partial":
+            return load_partial(home, self.key) is not None
+        if self.kind in ("video", "record"):
+            return find_video(home, self.key) is not None
+        return find(self.path, key=self.key, stage=self.kind) is not None
+
+
+def damages(size: int, seed: int) -> Iterator[Damage]:
+    """Ten cuts, the empty file and the last byte among them; bits over the whole file, the first and last bytes too."""
+    generator = random.Random(seed)
+    cuts = {0, 7, 8, 9, size - 1, *generator.sample(range(size), min(size, CUTS))}
+    yield from (Damage(place, None) for place in sorted(cuts)[:CUTS] if place < size)
+    places = [0, 7, 8, size - 1, *(generator.randrange(size) for _ in range(FLIPS - 4))]
+    yield from (Damage(place, generator.randrange(8)) for place in places)
+
+
+def targets(home: Home, stages: dict[str, str]) -> list[Target]:
+    """Every artifact, the video, its record, and the state of an unfinished stage; `stages`: key -> stage."""
+    found = []
+    for path in sorted((home.root / "objects").glob("*/*")):
+        key = path.name.split(".")[0]
+        kind = stages[key]
+        if kind == "decode":
+            kind = "record" if path.name.endswith(".json") else "video"
+        found.append(Target(kind, key, path))
+    found += [Target("partial", path.stem, path) for path in sorted(home.partial.iterdir())]
+    return found
+
+
+def read_all(target: Target, home: Home) -> tuple[int, list[str]]:
+    """(damages, those that were not found out). The file is as it was afterwards."""
+    content, missed, count = target.path.read_bytes(), [], 0
+    siblings = {path: path.read_bytes() for path in target.path.parent.iterdir()}
+    for damage in damages(len(content), seed=len(content)):
+        count += 1
+        target.path.write_bytes(damage.apply(content))
+        if target.whole(home):
+            missed.append(f"{target.kind}: {damage}")
+        for path in target.path.parent.iterdir():
+            path.unlink()
+        for path, before in siblings.items():
+            path.write_bytes(before)
+    assert target.whole(home), "undamaged it must be whole"
+    return count, missed
+
+
+def run_on(scenario: Scenario, target: Target, damage: Damage, source: Place, folder: Path) -> list[str]:
+    """The whole program on a home with that one damage, and nothing after the damaged stage; what went wrong."""
+    place = Place(folder).make(source.home)
+    path = place.home / target.path.relative_to(source.home)
+    path.write_bytes(damage.apply(path.read_bytes()))
+    if target.kind not in ("video", "record"):  # so that something needs the damaged one
+        for later in (place.home / "objects").glob("*/*"):
+            if later.stat().st_mtime_ns > target.path.stat().st_mtime_ns and later != path:
+                later.unlink()
+        for video in (place.home / "objects").glob("*/*.video.json"):
+            video.unlink()
+    ended = place.run(*scenario.command)
+    problems = []
+    if ended.code != 0 or "Traceback" in ended.err:
+        problems.append(f"ended with {ended.code}: {ended.err.strip()[-300:]}")
+    elif place.made() != scenario.reference:
+        problems.append("another video")
+    elif not any("aside" in str(event.get("message")) for event in ended.of("warning")):
+        problems.append("nothing was said about the damaged file")
+    shutil.rmtree(folder)
+    return problems
+
+
+def prepare(work: Path) -> tuple[Scenario, Place, dict[str, str]]:
+    """A finished run's home, with the state of another, killed one beside it."""
+    scenario = Scenario("max", work / "max").prepare()
+    place = Place(work / "whole").make(scenario.home("text"))
+    assert place.run(*scenario.command).code == 0
+    shown = json.loads(place.run("runs", "show", "last", "--json").out)
+    stages = {key: stage["name"] for stage in shown["stages"] for key in stage["keys"]}
+    return scenario, place, stages
+
+
+def leave_a_state(scenario: Scenario, place: Place) -> None:
+    """Stage 1 of another seed, killed after its second step."""
+    command = (*scenario.command[:-1], "other.mp4", "--seed", "9")
+    killed = place.run(*command, LTX_RELAY_FAILPOINTS="stage1.step.saved:2=kill")
+    assert killed.code == 7, killed.err
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Damages files of a home and looks whether it is noticed.")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--result", type=Path)
+    parser.add_argument("--runs", type=int, default=20, help="whole runs for each kind of file")
+    options = parser.parse_args()
+    shutil.rmtree(options.work, ignore_errors=True)
+    scenario, place, stages = prepare(options.work.resolve())
+    home = Home(place.home)
+    found = targets(home, stages)
+    problems: list[str] = []
+    runs = 0
+    for target in found:
+        chosen = random.Random(1).sample(list(damages(target.path.stat().st_size, seed=1)), options.runs)
+        for number, damage in enumerate(chosen):
+            what = run_on(scenario, target, damage, place, options.work.resolve() / f"run-{number}")
+            problems += [f"{target.kind} {damage}: {problem}" for problem in what]
+            runs += 1
+        print(f"{target.kind}: {len(chosen)} runs", flush=True)
+    leave_a_state(scenario, place)
+    counts = {}
+    for target in targets(home, stages):
+        count, missed = read_all(target, home)
+        counts[target.kind] = count
+        problems += missed
+    print(json.dumps({"reads": counts, "runs": runs, "problems": problems}, indent=1))
+    if options.result:
+        result = {"reads": counts, "runs": runs, "problems": problems}
+        options.result.write_text(json.dumps(result, indent=1) + "\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
