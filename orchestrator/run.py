@@ -413,5 +413,9 @@ def signature(path: Path) -> Signature | None:
 
 
 def machine_lock() -> Path:
-    """One for all homes of a user: two runs at once would push each other out of memory."""
-    return Path(tempfile.gettempdir()) / f"ltx-relay-{os.getuid()}" / "machine.lock"
+    """One for all homes of a user: two runs at once would push each other out of memory.
+
+    LTX_RELAY_MACHINE_LOCK names another file, for runs that need not wait for each other (tests, two GPUs).
+    """
+    stated = os.environ.get("LTX_RELAY_MACHINE_LOCK")
+    return Path(stated) if stated else Path(tempfile.gettempdir()) / f"ltx-relay-{os.getuid()}" / "machine.lock"

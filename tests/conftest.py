@@ -125,3 +125,9 @@ def on_the_cpu() -> Iterator[None]:
     mx.set_default_device(mx.cpu)
     yield
     mx.set_default_device(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_machine_lock(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests do not wait for a video that this machine is making meanwhile, nor that for them."""
+    os.environ["LTX_RELAY_MACHINE_LOCK"] = str(tmp_path_factory.mktemp("lock") / "machine.lock")

@@ -41,6 +41,7 @@ class Program:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("LTX_RELAY_")},
             "LTX_RELAY_HOME": str(self.home),
+            "LTX_RELAY_MACHINE_LOCK": str(folder / "machine.lock"),
             "LTX_RELAY_THREADS": "2",
             "NO_COLOR": "1",
         }
