@@ -107,14 +107,14 @@ class Loads:
         """In a thread. An evaluated array keeps its memory, so that each lazy one serves once; then the header is read
         again, about once for every visit of all blocks."""
         files: dict[Path, dict[str, mx.array]] = self._lazy.__dict__.setdefault("files", {})
-        if stored.name not in files.get(stored.path, {}):
-            if not unchanged(stored.path, self._signatures[stored.path]):
-                raise changed(stored.path)
-            loaded = mx.load(str(stored.path), format="safetensors")
-            assert isinstance(loaded, dict)
-            files[stored.path] = loaded
-        array = files[stored.path].pop(stored.name)
+        if not unchanged(stored.path, self._signatures[stored.path]):
+            raise changed(stored.path)
         try:
+            if stored.name not in files.get(stored.path, {}):
+                loaded = mx.load(str(stored.path), format="safetensors")
+                assert isinstance(loaded, dict)
+                files[stored.path] = loaded
+            array = files[stored.path].pop(stored.name)
             mx.eval(array)
         except RuntimeError as error:
             if unchanged(stored.path, self._signatures[stored.path]):
