@@ -4,6 +4,7 @@
 
     header     a safetensors header             WeightsError
     config     the JSON of a checkpoint or text encoder, in a file     WeightsError
+    network    the `config` in a checkpoint's metadata, up to the selection of its tensors     WeightsError
     recipe     recipe.json                      UsageError
     events     lines of a worker's event pipe   nothing: what is no event is dropped
     diary      events.jsonl of a run            nothing: damaged lines are left out
@@ -30,6 +31,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,10 @@ from orchestrator.settings import Settings, check, with_recipe
 from weights.errors import ArtifactError, RelayError, UsageError, WeightsError
 from weights.header import read_header
 from weights.header_json import read_json as read_config
+from weights.select import select
 from workers.protocol import EVENTS, Item, Job, WeightsUse
 
+TINY = Path(__file__).parents[2] / "weights" / "tiny" / "ltx-2-tiny-dev.safetensors"
 MEMORY_LIMIT = 64 << 20
 """Bytes that reading one small input may take."""
 INTEGERS = (0, 1, -1, 7, 8, 255, 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30, 10**400)
@@ -200,6 +204,25 @@ def use_job(path: Path, data: bytes) -> object:
     return Job.from_json(text)
 
 
+def use_network(path: Path, data: bytes) -> object:
+    """A checkpoint that says this of its networks: the bundled one's tensors, with nothing in them."""
+    header, size = tiny_header()
+    text = json.dumps({**header, "__metadata__": {"config": data.decode("utf-8", "replace")}}).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + size)
+    component = ("transformer", "connector", "projection", "vae_decoder", "vae_encoder", "statistics")[len(data) % 6]
+    return select(path, component).bytes
+
+
+@cache
+def tiny_header() -> tuple[dict[str, Any], int]:
+    """The entries of the bundled checkpoint, and the bytes of its tensors."""
+    raw = TINY.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + length]), len(raw) - 8 - length
+
+
 def use_artifact(path: Path, data: bytes) -> object:
     """What is accepted is byte for byte what we would write."""
     artifact = read(path)
@@ -223,9 +246,11 @@ def readers() -> Mapping[str, Reader]:
     job = Job("text", (Item("k", "/o", {"a": "/i"}, {"seed": 1}),), (WeightsUse("gemma", "/g", "f"),), "/home")
     config = json.dumps({"text_config": {"hidden_size": 64, "layer_types": ["full"]}, "rope": {"factor": 8.0}})
     fields = ("a", "dtype", "shape", "data_offsets")
+    network = tiny_header()[0]["__metadata__"]["config"]
     return {
         "header": Reader(use_header, (artifact,), (*fields, "__metadata__"), (WeightsError,)),
         "config": Reader(lambda p, d: read_config(p), (config.encode(),), ("text_config", "rope"), (WeightsError,)),
+        "network": Reader(use_network, (network.encode(),), tuple(json.loads(network)["vae"]), (WeightsError,)),
         "recipe": Reader(use_recipe, (recipe.to_json().encode(),), tuple(recipe.to_dict()), (UsageError,)),
         "events": Reader(use_events, (lines, json.dumps(done).encode() + b"\n"), tuple(done), ()),
         "diary": Reader(use_diary, (lines,), tuple(event), ()),
