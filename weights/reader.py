@@ -21,7 +21,8 @@ from weights.errors import WeightsError
 from weights.fingerprint import unchanged
 from weights.header import Signature
 from weights.header_json import no_access
-from weights.quantize_names import FP8, FP8_SCALE, PACKED
+from weights.quantize import dequantise
+from weights.quantize_names import FP8, FP8_SCALE, PACKED, companions
 from weights.select import Selection, Stored
 
 OnRead = Callable[[Path, int], None]
@@ -29,7 +30,7 @@ OnRead = Callable[[Path, int], None]
 
 CHANNELS_LAST: Mapping[int, tuple[int, ...]] = {5: (0, 2, 3, 4, 1), 4: (0, 2, 3, 1)}
 _MLX = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
-_NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+_NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, PACKED: np.uint32}
 
 
 def load(
@@ -68,7 +69,15 @@ def block_names(selection: Selection, prefix: str, index: int) -> tuple[str, ...
 
 
 def rows(selection: Selection, name: str, indices: Sequence[int], *, on_read: OnRead | None = None) -> mx.array:
-    """[len(indices), columns] of a matrix, in the file's dtype. Only these rows are read, each as often as named."""
+    """[len(indices), columns] of a matrix, in the file's dtype, decoded if it is quantised. Only these rows are read,
+    each as often as named."""
+    if selection.tensors[name].info.dtype == PACKED:
+        scales, biases = (_rows(selection, beside, indices, on_read) for beside in companions(name, PACKED))
+        return dequantise(_rows(selection, name, indices, on_read), scales, biases, selection.shapes[name][1])
+    return _rows(selection, name, indices, on_read)
+
+
+def _rows(selection: Selection, name: str, indices: Sequence[int], on_read: OnRead | None) -> mx.array:
     stored = selection.tensors[name]
     total, columns = stored.info.shape
     outside = [index for index in indices if index not in range(total)]

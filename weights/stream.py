@@ -20,7 +20,6 @@ import mlx.core as mx
 from weights.header import Signature
 from weights.reader import OnRead
 from weights.stream_form import Block, Form, converted, held
-from weights.stream_plan import resident_indices
 from weights.stream_slots import Slot
 from weights.stream_sources import Pending, Source, source
 
@@ -177,3 +176,10 @@ class BlockStream:
         slot = self._slots[-1] if self._converted[index] else Slot()
         pending = self._source.start(self._blocks[index].wanted, slot)
         return self._held(index, pending, own=self._converted[index])
+
+
+def resident_indices(blocks: int, resident: int) -> tuple[int, ...]:
+    """Which blocks stay: spread evenly, from the first on, so that each block that is read has the compute of others to
+    hide behind, where a row of streamed ones at the end would wait for the disk."""
+    count = max(0, min(blocks, resident))
+    return tuple(index * blocks // count for index in range(count))

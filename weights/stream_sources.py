@@ -128,13 +128,15 @@ class Loads:
 
 
 class _LoadsPending:
-    def __init__(self, parts: Mapping[str, Future[mx.array]]) -> None:
+    def __init__(self, parts: dict[str, Future[mx.array]]) -> None:
         self._parts = parts
 
     def arrays(self, beat: Callable[[], None]) -> Raw:
         while wait(self._parts.values(), _BEAT_SECONDS).not_done:
             beat()
-        return {name: part.result() for name, part in self._parts.items()}
+        read = {name: part.result() for name, part in self._parts.items()}
+        self._parts.clear()  # a future keeps its result, and a converted weight's memory must be free at once
+        return read
 
     def abandon(self) -> None:
         for part in self._parts.values():

@@ -18,9 +18,8 @@ from weights.errors import WeightsError
 from weights.lora import LoraMatch, Pair
 from weights.quantize import quantise
 from weights.select import Selection
-from weights.stream import BlockStream
+from weights.stream import BlockStream, resident_indices
 from weights.stream_form import Block, Form, converted, held
-from weights.stream_plan import held_bytes, read_bytes, resident_indices
 from weights.stream_read import Target, plan
 from weights.stream_slots import Slot
 from weights.stream_sources import InPlace, Loads
@@ -303,7 +302,6 @@ def test_every_byte_is_read_as_often_as_needed_and_nothing_beyond_the_last_visit
     times = [1 if index in staying else visits for index in range(BLOCKS)]
     assert read[path] == sum(time * block.selection.bytes for time, block in zip(times, blocks, strict=True))
     assert read[lora.path] == sum(times) * lora.bytes
-    assert read_bytes(blocks[0].selection, (lora,)) == blocks[0].selection.bytes + lora.bytes
 
 
 def test_the_next_block_is_read_while_one_is_used(tmp_path: Path) -> None:
@@ -331,16 +329,6 @@ def test_the_next_block_is_read_while_one_is_used(tmp_path: Path) -> None:
 )
 def test_resident_blocks_are_spread(blocks: int, resident: int, expected: tuple[int, ...]) -> None:
     assert resident_indices(blocks, resident) == expected
-
-
-@pytest.mark.parametrize("kind", FILES)
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_the_plans_bytes_are_those_in_memory(tmp_path: Path, kind: str, form: Form) -> None:
-    blocks = blocks_of(FILES[kind](tmp_path / "x"))
-    with BlockStream(blocks, form, resident=BLOCKS) as stream:
-        for block, weights in zip(blocks, stream(), strict=True):
-            found = sum(array.nbytes for array in weights.values())
-            assert held_bytes(block.selection, form.dtype.size, form.bits) == found
 
 
 # -- what goes wrong ----------------------------------------------------------------------------------------------

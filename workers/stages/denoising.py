@@ -7,10 +7,9 @@ step the latent is in `partial/<key>`, so a killed run goes on from its last fin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 
@@ -18,11 +17,9 @@ from cache.artifacts import read
 from cache.failpoints import failpoint
 from cache.home import Home
 from cache.partial import drop_partial, load_partial, save_partial
-from weights.architecture.transformer import BLOCKS
 from weights.errors import UsageError
 from workers.arrays import DTYPES, publish_arrays, to_array, to_tensor
 from workers.context import Context
-from workers.networks.ops import blocks
 from workers.networks.rope import video_positions
 from workers.protocol import Item, Job
 from workers.sampling.denoise import Predict, denoise
@@ -31,7 +28,7 @@ from workers.sampling.latents import from_tokens, to_tokens
 from workers.sampling.noise import noise, noise_from_file, noised
 from workers.sampling.predictor import make_predictor
 from workers.sampling.schedules import Sigmas, distilled_sigmas, ltx2_sigmas, stage2_sigmas
-from workers.stages.loading import load
+from workers.stages.loading import Transformer, open_transformer
 
 SCHEDULES: dict[str, Callable[[int], Sigmas]] = {
     "dev": ltx2_sigmas,
@@ -60,35 +57,32 @@ def denoise_items(
     """Publishes `video` [1, 128, frames, height, width] of every item, normalised, in the compute dtype."""
     dtype, shape = DTYPES[job.dtype], tuple(job.params["shape"])
     sigmas = SCHEDULES[job.params["schedule"]](job.params["steps"])
-    config, weights = load(job, context, "transformer", dtype)
-    predict = predictor(job, context, config, weights, guidance, dtype)
-    for index, item in enumerate(job.items):
-        context.item(item.key, index + 1, len(job.items))
-        done, latent = saved.pop(item.key, (0, None))
-        if latent is None:
-            latent = to_tokens(start(job, item, sigmas, clean(item), dtype))
-        elif done:
-            context.emit("resumed", key=item.key, index=done, total=job.params["steps"])
-        result = denoise(predict, latent, sigmas, start=done, on_step=saver(job, context, item))
-        began = time.monotonic()
-        video = {"video": from_tokens(result, shape)}
-        size = publish_arrays(item.output, item.key, job.stage, video, {})
-        drop_partial(Home(Path(job.home)), item.key)
-        context.emit("artifact", key=item.key, path=item.output, bytes=size, seconds=time.monotonic() - began)
+    steps = sum(job.params["steps"] - saved.get(item.key, (0,))[0] for item in job.items)
+    with open_transformer(job, context, dtype, steps) as transformer:
+        predict = predictor(job, context, transformer, guidance, dtype)
+        for index, item in enumerate(job.items):
+            context.item(item.key, index + 1, len(job.items))
+            done, latent = saved.pop(item.key, (0, None))
+            if latent is None:
+                latent = to_tokens(start(job, item, sigmas, clean(item), dtype))
+            elif done:
+                context.emit("resumed", key=item.key, index=done, total=job.params["steps"])
+            result = denoise(predict, latent, sigmas, start=done, on_step=saver(job, context, item))
+            began = time.monotonic()
+            video = {"video": from_tokens(result, shape)}
+            size = publish_arrays(item.output, item.key, job.stage, video, {})
+            drop_partial(Home(Path(job.home)), item.key)
+            context.emit("artifact", key=item.key, path=item.output, bytes=size, seconds=time.monotonic() - began)
 
 
-def predictor(
-    job: Job, context: Context, config: Any, weights: dict[str, mx.array], guidance: Guidance, dtype: mx.Dtype
-) -> Predict:
+def predictor(job: Job, context: Context, transformer: Transformer, guidance: Guidance, dtype: mx.Dtype) -> Predict:
     """The items share prompts and shape, so one predictor serves them all."""
     text = read(Path(job.items[0].inputs["text"]), stage="text").tensors
     positions = video_positions(tuple(job.params["shape"]), float(Fraction(job.params["fps"])))
-    top = {name: value for name, value in weights.items() if not name.startswith(BLOCKS)}
-    resident: Sequence[dict[str, mx.array]] = list(blocks(weights, BLOCKS, config.num_layers))
     return make_predictor(
-        config,
-        top,
-        lambda: resident,
+        transformer.config,
+        transformer.top,
+        transformer.blocks,
         to_array(text["positive"]),
         to_array(text["negative"]) if guidance.needs_negative else None,
         positions,

@@ -1,13 +1,12 @@
 """Text: both prompts to the contexts that the transformer attends to.
 
-Gemma's layers come and go one at a time; then the projection; then the connector's blocks. No two of the three are in
-memory together, and of the embedding only the prompts' rows are ever read.
+Gemma's layers come and go, the next one read while one is used; then the projection; then the connector's blocks. No
+two of the three are in memory together, and of the embedding only the prompts' rows are ever read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlx.core as mx
@@ -22,9 +21,9 @@ from workers.arrays import DTYPES, publish_arrays
 from workers.context import Context
 from workers.networks import gemma, projection
 from workers.networks.connector import connect
-from workers.networks.ops import Weights, blocks
+from workers.networks.ops import blocks
 from workers.protocol import Item, Job
-from workers.stages.loading import forget, load
+from workers.stages.loading import forget, load, open_layers
 
 PROMPTS = ("positive", "negative")
 CONTEXT_TOKENS = tokenizer.MAX_TOKENS
@@ -66,18 +65,17 @@ def encode_prompts(
     norm = reader.load_subset(encoder, ["norm.weight"], dtype, on_read=context.record_read)["norm.weight"]
     states: list[list[mx.array]] = [[] for _ in prompts]
     stepped = time.monotonic()
-    layers = one_by_one(encoder, total, context, dtype)
-    for index, current in enumerate(gemma.hidden_states(config, norm, layers, embedded, CONTEXT_TOKENS)):
-        normalised = [projection.normalise(projected.config, state) for state in current]
-        mx.eval(normalised)
-        for kept, state in zip(states, normalised, strict=True):
-            kept.append(state)
-        if index:
-            now = time.monotonic()
-            context.step(item.key, index, total, now - stepped)
-            stepped = now
+    with open_layers(encoder, LAYERS, total, context, dtype) as layers:
+        for index, current in enumerate(gemma.hidden_states(config, norm, layers(), embedded, CONTEXT_TOKENS)):
+            normalised = [projection.normalise(projected.config, state) for state in current]
+            mx.eval(normalised)
+            for kept, state in zip(states, normalised, strict=True):
+                kept.append(state)
+            if index:
+                now = time.monotonic()
+                context.step(item.key, index, total, now - stepped)
+                stepped = now
     context.emit("loaded", role="gemma", seconds=time.monotonic() - began, bytes=encoder.bytes)
-    mx.clear_cache()
     return states, projected.config
 
 
@@ -86,14 +84,6 @@ def token_rows(encoder: Selection, ids: list[int], context: Context) -> mx.array
     unique, where = np.unique(np.array(ids), return_inverse=True)
     rows = reader.rows(encoder, "embed_tokens.weight", unique.tolist(), on_read=context.record_read)
     return rows[mx.array(where.astype(np.int32))]
-
-
-def one_by_one(encoder: Selection, total: int, context: Context, dtype: mx.Dtype) -> Iterator[Weights]:
-    """Each layer's weights in turn; the one before is given back first."""
-    for index in range(total):
-        layer = reader.load(encoder.within(f"{LAYERS}{index}."), dtype, on_read=context.record_read)
-        yield layer
-        forget(layer)
 
 
 def project(
