@@ -2,6 +2,7 @@
 
     python -m tests.faults.campaign --work FOLDER --result FILE.json [--scenario max] [--part 2/5] [--jobs 2]
     python -m tests.faults.campaign --work FOLDER --sample 12 --seed 1
+    python -m tests.faults.campaign --merge FILE.json ...
 
 A small run with the tiny model is recorded: every event that a worker or the orchestrator sends, each denoising step
 before and after it is saved, each file before it is written, before it gets its name and after. At each of these points
@@ -26,11 +27,13 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.faults.injection import Fault, Outcome, inject
+from tests.faults.relay import hear_signals
 from tests.faults.scenario import SCENARIOS, Point, Scenario
 
 
@@ -113,9 +116,29 @@ def victim(fault: Fault) -> str:
     return f"{kind[fault.action]}, {where}"
 
 
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: what was done to which stage of which run, and how many ended as they must."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for result in results:
+        for row in result["counts"]:
+            counts[row["scenario"], row["stage"], row["fault"]] += row["count"]
+    faults = sorted({fault for _, _, fault in counts})
+    lines = ["| run | stage | " + " | ".join(faults) + " |", "|---" * (2 + len(faults)) + "|"]
+    for scenario, stage in sorted({(scenario, stage) for scenario, stage, _ in counts}):
+        cells = [str(counts[scenario, stage, fault] or "") for fault in faults]
+        lines.append(f"| {scenario} | {stage} | " + " | ".join(cells) + " |")
+    sums = [str(sum(count for (_, _, name), count in counts.items() if name == fault)) for fault in faults]
+    lines.append("| all | | " + " | ".join(sums) + " |")
+    total = sum(result["faults"] for result in results)
+    good = sum(result["as_they_must_be"] for result in results)
+    lines += ["", f"{total} faults, {good} of them with everything as it must be."]
+    lines += [f"- {problem}" for result in results for problem in result["problems"]]
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Injects faults into runs of the tiny model.")
-    parser.add_argument("--work", type=Path, required=True, help="a folder for homes; cases with problems stay in it")
+    parser.add_argument("--work", type=Path, help="a folder for homes; cases with problems stay in it")
     parser.add_argument("--result", type=Path, help="where the counts go, as JSON")
     parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS))
     parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th fault, beginning with the K-th")
@@ -123,7 +146,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--list", action="store_true", help="name the faults, and inject none")
+    parser.add_argument("--merge", type=Path, nargs="+", help="print the results in these files as one table")
     options = parser.parse_args()
+    if options.merge:
+        print(table([json.loads(path.read_text()) for path in options.merge]))
+        return 0
+    if options.work is None:
+        parser.error("--work is needed")
+    hear_signals()
     began = time.monotonic()
     names = options.scenario or sorted(SCENARIOS)
     folders = [options.work.resolve() / name for name in names]
