@@ -178,6 +178,14 @@ class BlockStream:
         return self._held(index, pending, own=self._converted[index])
 
 
+def read_whole(
+    block: Block, form: Form, *, on_read: OnRead | None = None, beat: Callable[[], None] = lambda: None
+) -> dict[str, mx.array]:
+    """What stays for the whole run, in the same form as the blocks: the weights beside them, or a whole network."""
+    with BlockStream([block], form, resident=1, on_read=on_read, beat=beat) as stream:
+        return dict(next(stream()))
+
+
 def resident_indices(blocks: int, resident: int) -> tuple[int, ...]:
     """Which blocks stay: spread evenly, from the first on, so that each block that is read has the compute of others to
     hide behind, where a row of streamed ones at the end would wait for the disk."""

@@ -19,7 +19,7 @@ import mlx.core as mx
 from weights import fp8
 from weights.header import Signature
 from weights.lora import LoraMatch
-from weights.lora_fuse import add, scaled
+from weights.lora_fuse import add, product, scaled
 from weights.quantize import dequantise, quantise
 from weights.quantize_names import BIASES, FP8, FP8_SCALE, PACKED, SCALES, companions, layer, quantisable
 from weights.reader import in_memory
@@ -114,12 +114,16 @@ def _made(block: Block, form: Form, name: str, raw: Raw) -> dict[str, mx.array]:
         weight = fp8.decode(weight, raw.pop(stem + FP8_SCALE), mx.float32)
     else:
         weight = weight.astype(form.dtype)
+    products = []
     for index, (lora, strength) in enumerate(block.loras):
         if name in lora.pairs:
-            alpha = raw.pop(_half(index, "alpha", name), None)
-            factor = scaled(strength, alpha, lora.pairs[name].rank)
-            weight = add(weight, raw.pop(_half(index, "a", name)), raw.pop(_half(index, "b", name)), factor)
-            mx.eval(weight)
+            factor = scaled(strength, raw.pop(_half(index, "alpha", name), None), lora.pairs[name].rank)
+            a, b = raw.pop(_half(index, "a", name)), raw.pop(_half(index, "b", name))
+            products.append(product(a, b, factor, weight.dtype))
+    if products:
+        weight = add(weight, products)
+        mx.eval(weight)
+        del products
     if bits is not None:
         packed, scales, biases = quantise(weight, bits, group, form.dtype)
         return {name: packed, stem + SCALES: scales, stem + BIASES: biases}

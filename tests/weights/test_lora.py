@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -15,14 +17,16 @@ from weights.catalogue import identify
 from weights.errors import WeightsError
 from weights.header import read_header
 from weights.lora import LoraMatch, match
-from weights.lora_fuse import fuse
 from weights.select import select
+from weights.stream import read_whole
+from weights.stream_form import Block, Form
 from weights.tiny_model import tiny_folder
 
 LORA = read_header(tiny_folder() / "ltx-2-tiny-distilled-lora.safetensors")
 TENSORS = {name: (info.dtype, info.shape) for name, info in LORA.tensors.items()}
 TRANSFORMER = select(tiny_folder() / "ltx-2-tiny-dev.safetensors", "transformer")
 KEY = "diffusion_model.transformer_blocks.2.ff.net.0.proj.lora_A.weight"
+Weights = dict[str, mx.array]
 AUDIO = "diffusion_model.transformer_blocks.0.audio_attn1.to_q"
 
 
@@ -205,35 +209,38 @@ def numpy_of(array: mx.array) -> np.ndarray:
     return np.array(array.astype(mx.float32))
 
 
+def fused(*loras: tuple[LoraMatch, float], dtype: mx.Dtype = mx.float32, prefix: str = "", **more: Any) -> Weights:
+    """The transformer's weights, or those under a prefix, with LoRAs on them."""
+    changes = tuple((found.within(prefix), strength) for found, strength in loras)
+    return read_whole(Block(TRANSFORMER.within(prefix), changes), Form(dtype), **more)
+
+
+def halves_of(found: LoraMatch) -> dict[str, np.ndarray]:
+    return {name: numpy_of(half) for name, half in mx.load(str(found.path), format="safetensors").items()}
+
+
 def test_fused_weights_are_the_formula(tmp_path: Path) -> None:
     found = float32_lora(tmp_path / "lora")
-    before = reader.load(TRANSFORMER, mx.float32)
-    after, read = dict(before), []
-    fuse(after, found, 0.75, on_read=lambda path, size: read.append((path, size)))
-    halves = mx.load(str(found.path), format="safetensors")
+    before, read = reader.load(TRANSFORMER, mx.float32), Counter[Path]()
+    after = fused((found, 0.75), on_read=lambda path, size: read.update({path: size}))
+    halves = halves_of(found)
     assert list(after) == list(before)
     for name in before:
         expected = numpy_of(before[name]).astype(np.float64)
         if name in found.pairs:
             pair = found.pairs[name]
-            b, a = (numpy_of(halves[half.name]).astype(np.float64) for half in (pair.b, pair.a))
-            expected = expected + 0.75 * (b @ a)
+            expected = expected + 0.75 * (halves[pair.b.name].astype(np.float64) @ halves[pair.a.name])
             assert np.abs(expected - numpy_of(before[name])).max() > 0.5
         np.testing.assert_allclose(numpy_of(after[name]), expected, atol=1e-5, rtol=0)
         assert after[name].dtype == mx.float32
-    assert sum(size for _, size in read) == found.bytes
-    assert {path for path, _ in read} == {found.path}
+    assert read == {found.path: found.bytes, TRANSFORMER.path: TRANSFORMER.bytes}
 
 
 def test_a_bfloat16_lora_on_float32_weights_is_not_rounded() -> None:
     found = match(LORA, TRANSFORMER)
-    before = reader.load(TRANSFORMER, mx.float32)
-    after = dict(before)
-    fuse(after, found, 0.3)
-    halves = mx.load(str(LORA.path))
+    before, after, halves = reader.load(TRANSFORMER, mx.float32), fused((found, 0.3)), halves_of(found)
     for name, pair in found.pairs.items():
-        b, a = (numpy_of(halves[half.name]).astype(np.float64) for half in (pair.b, pair.a))
-        expected = numpy_of(before[name]) + 0.3 * (b @ a)
+        expected = numpy_of(before[name]) + 0.3 * (halves[pair.b.name].astype(np.float64) @ halves[pair.a.name])
         np.testing.assert_allclose(numpy_of(after[name]), expected, atol=1e-6, rtol=0)
 
 
@@ -241,70 +248,63 @@ def test_alpha_over_rank_scales_only_the_layers_that_have_one(tmp_path: Path) ->
     plain, scaled = float32_lora(tmp_path / "1"), float32_lora(tmp_path / "2", alpha=4.5)
     first, second = "transformer_blocks.1.attn1.to_q.weight", "patchify_proj.weight"
     assert (scaled.pairs[first].alpha is None, scaled.pairs[second].alpha is None) == (False, True)
-    before = reader.load(TRANSFORMER, mx.float32)
-    one, other = dict(before), dict(before)
-    fuse(one, plain, 0.5 * 4.5 / 3)
-    fuse(other, scaled, 0.5)
+    one, other = fused((plain, 0.5 * 4.5 / 3)), fused((scaled, 0.5))
     assert mx.allclose(one[first], other[first], atol=1e-6)
     assert not mx.allclose(one[second], other[second], atol=1e-2)
-    sizes: list[int] = []
-    fuse(dict(before), scaled, 0.5, on_read=lambda path, size: sizes.append(size))
-    assert sum(sizes) == scaled.bytes == plain.bytes + 4
+    assert scaled.bytes == plain.bytes + 4
 
 
 def test_strength_zero_changes_nothing_and_minus_one_undoes(tmp_path: Path) -> None:
     found = float32_lora(tmp_path / "lora")
     before = reader.load(TRANSFORMER, mx.float32)
-    weights = dict(before)
-    fuse(weights, found, 0.0)
-    assert all(mx.array_equal(weights[name], before[name]) for name in before)
-    fuse(weights, found, 1.0)
-    fuse(weights, found, -1.0)
-    assert all(mx.allclose(weights[name], before[name], atol=1e-5) for name in before)
+    assert all(mx.array_equal(array, before[name]) for name, array in fused((found, 0.0)).items())
+    undone = fused((found, 1.0), (found, -1.0))
+    assert all(mx.allclose(undone[name], before[name], atol=1e-5) for name in before)
 
 
 def test_two_loras_add_up(tmp_path: Path) -> None:
     one, two = float32_lora(tmp_path / "1", 1), float32_lora(tmp_path / "2", 2)
-    weights, other = reader.load(TRANSFORMER, mx.float32), reader.load(TRANSFORMER, mx.float32)
-    for target, order in ((weights, (one, two)), (other, (two, one))):
-        for found in order:
-            fuse(target, found, 0.5)
-    assert all(mx.allclose(weights[name], other[name], atol=1e-5) for name in weights)
+    both, swapped, first = fused((one, 0.5), (two, 0.5)), fused((two, 0.5), (one, 0.5)), fused((one, 0.5))
+    halves = halves_of(two)
+    assert all(mx.allclose(both[name], swapped[name], atol=1e-5) for name in both)
+    for name, pair in two.pairs.items():
+        expected = numpy_of(first[name]) + 0.5 * (halves[pair.b.name] @ halves[pair.a.name])
+        np.testing.assert_allclose(numpy_of(both[name]), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
 def test_block_by_block_gives_the_same_bits(dtype: mx.Dtype) -> None:
     found = match(LORA, TRANSFORMER)
-    whole = reader.load(TRANSFORMER, dtype)
-    fuse(whole, found, 1.0)
+    loras = ((found, 1.0), (found, 0.25))
+    whole = fused(*loras, dtype=dtype)
     for index in range(5):
         prefix = f"transformer_blocks.{index}."
-        block = reader.load(TRANSFORMER.within(prefix), dtype)
-        part = found.within(prefix)
-        assert len(part.pairs) == 10
-        fuse(block, part, 1.0)
-        for name, array in block.items():
+        assert len(found.within(prefix).pairs) == 10
+        for name, array in fused(*loras, dtype=dtype, prefix=prefix).items():
             assert array.dtype == dtype
             assert mx.array_equal(array, whole[prefix + name])
 
 
 def test_bfloat16_is_as_the_reference_rounds_it() -> None:
-    """The product in bfloat16 (accumulated in float32, rounded once), then one rounded addition."""
+    """Each product in bfloat16 (accumulated in float32, rounded once), their sum rounded, one rounded addition."""
     found = match(LORA, TRANSFORMER)
-    before = reader.load(TRANSFORMER, mx.bfloat16)
-    after = dict(before)
-    fuse(after, found, 1.0)
-    halves = mx.load(str(LORA.path))
+    before, halves = reader.load(TRANSFORMER, mx.bfloat16), halves_of(found)
+    one, two = fused((found, 1.0), dtype=mx.bfloat16), fused((found, 1.0), (found, 0.5), dtype=mx.bfloat16)
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        return numpy_of(mx.array(values).astype(mx.bfloat16))
+
     for name, pair in list(found.pairs.items())[::17]:
-        product = numpy_of(halves[pair.b.name]) @ numpy_of(halves[pair.a.name])
-        delta = mx.array(product).astype(mx.bfloat16)
-        expected = numpy_of(before[name]) + numpy_of(delta)
-        # One unit of the last place, where float32 sums in another order fall on a rounding boundary.
-        np.testing.assert_allclose(numpy_of(after[name]), expected, rtol=2**-7, atol=1e-6)
+        product = rounded(halves[pair.b.name] @ halves[pair.a.name])
+        half = rounded(0.5 * (halves[pair.b.name] @ halves[pair.a.name]))
+        for after, delta in ((one, product), (two, rounded(product + half))):
+            expected = numpy_of(before[name]) + delta
+            # One unit of the last place, where float32 sums in another order fall on a rounding boundary.
+            np.testing.assert_allclose(numpy_of(after[name]), expected, rtol=2**-7, atol=1e-6)
 
 
 def test_a_replaced_lora_is_noticed(tmp_path: Path) -> None:
     found = float32_lora(tmp_path / "lora")
     float32_lora(tmp_path / "other", 1).path.replace(tmp_path / "lora")
     with pytest.raises(WeightsError, match="changed while it was in use"):
-        fuse(reader.load(TRANSFORMER, mx.float32), found, 1.0)
+        fused((found, 1.0))

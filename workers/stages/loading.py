@@ -15,13 +15,13 @@ from typing import Any
 
 import mlx.core as mx
 
-from weights import lora, lora_fuse, reader
+from weights import lora, reader
 from weights.architecture.transformer import BLOCKS
 from weights.errors import WeightsError
 from weights.header import read_header
 from weights.lora import LoraMatch
 from weights.select import Selection, select
-from weights.stream import BlockStream
+from weights.stream import BlockStream, read_whole
 from weights.stream_form import Block, Form
 from workers.context import Context
 from workers.networks.ops import Weights
@@ -62,12 +62,11 @@ def open_transformer(job: Job, context: Context, dtype: mx.Dtype, visits: int) -
     count = selection.config.num_layers
     residency = job.params.get("residency") or {"resident_blocks": count}
     context.emit("loading", role=use.role, path=use.path, bytes=selection.bytes)
-    top = reader.load(selection.outside(BLOCKS), dtype, on_read=on_read(context))
-    for match, strength in loras:
-        lora_fuse.fuse(top, match.outside(BLOCKS), strength, on_read=on_read(context))
+    beside = Block(selection.outside(BLOCKS), tuple((match.outside(BLOCKS), s) for match, s in loras))
+    top = read_whole(beside, form, on_read=on_read(context), beat=context.heartbeat)
     blocks = [
-        Block(within(selection, BLOCKS, index), tuple((match.within(f"{BLOCKS}{index}."), s) for match, s in loras))
-        for index in range(count)
+        Block(selection.within(prefix), tuple((match.within(prefix), s) for match, s in loras))
+        for prefix in prefixes(BLOCKS, count)
     ]
     with BlockStream(
         blocks,
@@ -95,7 +94,7 @@ def open_layers(
     selection: Selection, prefix: str, count: int, context: Context, dtype: mx.Dtype
 ) -> Iterator[BlockStream]:
     """A network's layers, each of them read once, in order, the next one while one is used."""
-    blocks = [Block(within(selection, prefix, index)) for index in range(count)]
+    blocks = [Block(selection.within(one)) for one in prefixes(prefix, count)]
     with BlockStream(
         blocks, Form(dtype), resident=0, visits=1, on_read=on_read(context), beat=context.heartbeat
     ) as stream:
@@ -103,8 +102,9 @@ def open_layers(
     mx.clear_cache()
 
 
-def within(selection: Selection, prefix: str, index: int) -> Selection:
-    return selection.within(f"{prefix}{index}.")
+def prefixes(prefix: str, count: int) -> list[str]:
+    """Of the blocks' names."""
+    return [f"{prefix}{index}." for index in range(count)]
 
 
 def on_read(context: Context) -> reader.OnRead:
