@@ -79,6 +79,7 @@ def write(job: Job, context: Context, item: Item, frames: Iterator[Frames]) -> N
     ) as video:
         for chunk in frames:
             video.write(centre(chunk, width, height))
+            del chunk  # not while the next one is decoded
     began = time.monotonic()
     made = publish_video(home, item.key, temporary, suffix)
     context.emit("artifact", key=item.key, path=str(made.path), bytes=made.bytes, seconds=time.monotonic() - began)

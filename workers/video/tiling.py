@@ -126,10 +126,12 @@ def decode_tiles(decode: Callable[[Box], Floats], grid: Grid) -> Iterator[Floats
     for time, done in zip(grid.time, grid.chunks(), strict=True):
         frames = np.zeros((time.target.stop - time.target.start, height, width, 3), np.float32)
         frames[: len(carried)] = carried
+        carried = carried[:0].copy()  # not two of them while the tiles are decoded
         for rows in grid.rows:
             for columns in grid.columns:
                 part = decode((time.source, rows.source, columns.source))
                 _blend(frames, part, (time, rows, columns))
+                del part
         carried = frames[done:].copy()
         if done:
             yield frames[:done]

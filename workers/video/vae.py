@@ -54,7 +54,10 @@ def decode(
         return result
 
     for chunk in decode_tiles(tile, grid):
-        yield to_uint8(chunk)
+        done = to_uint8(chunk)
+        del chunk  # a view of a whole row of tiles, which would live on while the next one is decoded
+        yield done
+        del done
 
 
 def encode(
