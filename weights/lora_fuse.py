@@ -23,7 +23,8 @@ def product(a: mx.array, b: mx.array, factor: float, dtype: mx.Dtype) -> mx.arra
     """factor * (b [out, rank] @ a [rank, in]) for a weight of that dtype; not evaluated."""
     if dtype == mx.float32:
         a, b = a.astype(mx.float32), b.astype(mx.float32)
-    return ((b * factor) @ a).astype(dtype)
+    # The factor itself is not rounded to 16 bits, as MLX would do with a number.
+    return ((b.astype(mx.float32) * factor).astype(b.dtype) @ a).astype(dtype)
 
 
 def add(weight: mx.array, products: Sequence[mx.array]) -> mx.array:
@@ -33,4 +34,4 @@ def add(weight: mx.array, products: Sequence[mx.array]) -> mx.array:
     total = products[0].astype(mx.float32)
     for one in products[1:]:
         total = total + one.astype(mx.float32)
-    return weight + total.astype(weight.dtype)
+    return weight + total.astype(products[0].dtype)

@@ -119,7 +119,7 @@ def _made(block: Block, form: Form, name: str, raw: Raw) -> dict[str, mx.array]:
         if name in lora.pairs:
             factor = scaled(strength, raw.pop(_half(index, "alpha", name), None), lora.pairs[name].rank)
             a, b = raw.pop(_half(index, "a", name)), raw.pop(_half(index, "b", name))
-            products.append(product(a, b, factor, weight.dtype))
+            products.append(product(a, b, factor, mx.bfloat16 if stored == FP8 else weight.dtype))
     if products:
         weight = add(weight, products)
         mx.eval(weight)
