@@ -78,6 +78,8 @@ class Recipe:
     """Bits of the weights of the transformer's linear layers, 8 or 4; None: as they are stored."""
     play_fps: str | None = None
     """At what rate the finished video plays, where that is not the rate that it was made for."""
+    tiles: tuple[int, ...] | None = None
+    """Of the decoder: pixels and their overlap, frames and their overlap; 0 for an axis that is whole. None: open."""
 
     @property
     def geometry(self) -> Geometry:
@@ -116,18 +118,21 @@ def recipe_from_dict(raw: Mapping[str, Any]) -> Recipe:
     known = {field.name: field for field in fields(Recipe)}
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise UsageError(f"The recipe has settings that this program does not know: {', '.join(map(ascii, unknown[:5]))}.")
+        names = ", ".join(map(ascii, unknown[:5]))
+        raise UsageError(f"The recipe has settings that this program does not know: {names}.")
     for name, value in values.items():
         _check_type(name, value, str(known[name].type))
     try:
         choice = WeightsChoice(**values.pop("weights"))
-        for name in ("stg_blocks", "seeds", "size"):
+        for name in ("stg_blocks", "seeds", "size", "tiles"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
         values["loras"] = tuple((path, float(strength), stage) for path, strength, stage in values.get("loras", ()))
         recipe = Recipe(weights=choice, **values)
         if recipe.quantize not in (None, *QUANTIZE):
             raise ValueError(f"quantize is {recipe.quantize}")
+        if recipe.tiles is not None:
+            Tiles.from_recipe(recipe.tiles)
         sizes.check_fps(sizes.fraction(recipe.fps))
         if recipe.play_fps is not None:
             sizes.check_fps(sizes.fraction(recipe.play_fps), "--play-fps")
