@@ -26,6 +26,9 @@ from weights.errors import UsageError
 MAX_PROMPT = 20_000
 MAX_STEPS = 1_000
 MAX_SEED = 2**63 - 1
+MAX_SEEDS = 1_000
+LEAST_MEMORY = 64 << 20
+"""Bytes: less than any worker needs."""
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 AUDIO_SENTENCE = "Two-stage generation is video-only; use --pipeline text-to-video."
 NO_AUDIO_YET = "--generate-audio is not there yet: ltx-relay makes video without sound."
@@ -280,6 +283,10 @@ def _check_numbers(settings: Settings) -> None:
     ):
         if value is not None and not (math.isfinite(value) and low <= value <= high):
             raise UsageError(f"{flag} {value:g} is out of range: it must be between {low:g} and {high:g}.")
+    if settings.memory is not None and not LEAST_MEMORY <= settings.memory <= 1 << 60:
+        raise UsageError(f"A budget of {settings.memory:,} bytes is none; write for example --memory 24GB.")
+    if len(settings.seeds or ()) > MAX_SEEDS:
+        raise UsageError(f"{len(settings.seeds or ()):,} seeds are too many for one run: {MAX_SEEDS:,} is the limit.")
     for seed in settings.seeds or ():
         if not 0 <= seed <= MAX_SEED:
             raise UsageError(f"--seed {seed} is out of range: it must be between 0 and {MAX_SEED}.")

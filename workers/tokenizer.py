@@ -13,13 +13,15 @@ from pathlib import Path
 from weights.errors import WeightsError
 
 MAX_TOKENS = 1024
+MAX_BYTES = 200_000_000
+"""Of a file; Gemma 3's tokenizer.json has 33 MB."""
 DEFAULT_BOS = 2
 
 
 def encode(folder: Path, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of each prompt. WeightsError when the folder has no tokenizer, or one that cannot be read."""
-    bos = bos_id(folder)
     ids_of = open_tokenizer(folder)
+    bos = bos_id(folder)
     found = []
     for prompt in prompts:
         ids = ids_of(prompt.strip())
@@ -32,6 +34,9 @@ def encode(folder: Path, prompts: Sequence[str]) -> list[list[int]]:
 def open_tokenizer(folder: Path) -> Callable[[str], list[int]]:
     """A function from a text to its ids; it may or may not put `<bos>` in front."""
     fast, slow = folder / "tokenizer.json", folder / "tokenizer.model"
+    for path in (fast, slow, folder / "config.json"):
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise WeightsError(f"{path} is larger than {MAX_BYTES:,} bytes; this is not the file that it should be.")
     try:
         if fast.is_file():
             from tokenizers import Tokenizer

@@ -15,10 +15,9 @@ from pathlib import Path
 from orchestrator import sizes
 from orchestrator.commands.options import Flags
 from orchestrator.recipe import MAX_BYTES, LoraChoice, Recipe, WeightsChoice, recipe_from_json
-from orchestrator.settings import Settings, with_recipe
+from orchestrator.settings import LEAST_MEMORY, MAX_SEEDS, Settings, with_recipe
 from weights.errors import UsageError
 
-MAX_SEEDS = 1_000
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
 _STRENGTH = re.compile(r"[+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:[eE][+-]?[0-9]{1,2})?")
 _STAGE = re.compile(r"[A-Za-z0-9]+")
@@ -141,7 +140,7 @@ def parse_memory(text: str) -> int:
     number, unit = match.groups()
     power = "bkmgt".index(unit[0].lower())
     size = int(float(number) * 1024**power)
-    if size < 64 << 20:
+    if size < LEAST_MEMORY:
         raise UsageError(f"--memory {text} is less than any worker needs; write for example 24GB.")
     return size
 
