@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.commands import cache
+from orchestrator.commands import cache, weights
 from orchestrator.commands.ends import report
 from orchestrator.commands.generate import generate, resume
 from orchestrator.commands.pages import GroupPage, Page
@@ -78,6 +78,10 @@ def build() -> typer.Typer:
     kept.command("verify", cls=Page)(cache.verify_command)
     kept.command("prune", cls=Page)(cache.prune_command)
     app.add_typer(kept, name="cache")
+    files = typer.Typer(cls=GroupPage, rich_markup_mode=None)
+    files.callback(invoke_without_command=True)(weights.weights)
+    files.command("quantize", cls=Page)(weights.quantize_command)
+    app.add_typer(files, name="weights")
     return app
 
 

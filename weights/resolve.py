@@ -32,7 +32,7 @@ from weights.resolve_advice import missing_advice, nothing_advice, shown
 from weights.resolve_named import Named, folders_of, named_file, same_family
 from weights.resolve_search import Shelf, default_search, survey
 from weights.resolve_types import LoraRequest, LoraUse, Model, WeightsRequest, WeightsSet
-from weights.select import check_text_encoder, select
+from weights.select import bits_on_load, check_text_encoder, select
 
 __all__ = ["LoraRequest", "LoraUse", "Model", "WeightsRequest", "WeightsSet", "default_search", "resolve"]
 
@@ -250,6 +250,7 @@ def _check(found: WeightsSet, request: WeightsRequest) -> None:
     for model in (found.stage1, found.stage2):
         if model is not None:
             transformer = select(model.checkpoint.path, "transformer")
+            bits_on_load(transformer, request.quantize)
             for lora in model.loras:
                 match(read_header(lora.path), transformer)
     if request.tokenizer:

@@ -23,6 +23,7 @@ class LoraRequest:
 class WeightsRequest:
     """What the user named, and which stages need weights. model: a folder, or "tiny".
 
+    quantize: bits that the transformers will be quantised to as they are read.
     model_variant: what stage 1 must be ("dev", "distilled"); None: dev where there is one. model_version: "2.0" or
     "2.3", for files that do not tell and where both are there. tokenizer: False for a mere plan, which needs none.
     """
@@ -36,6 +37,7 @@ class WeightsRequest:
     temporal_upscaler: PathLike | None = None
     distilled_lora: PathLike | None = None
     loras: tuple[LoraRequest, ...] = ()
+    quantize: int | None = None
     model_variant: str | None = None
     model_version: str | None = None
     two_stage: bool = True

@@ -234,6 +234,20 @@ def check_text_encoder(checkpoint: Selection, encoder: Selection) -> None:
         )
 
 
+def bits_on_load(selection: Selection, wanted: int | None) -> int | None:
+    """What the blocks' linear layers are quantised to as they are read; None: they stay as they are stored.
+
+    WeightsError when the file is quantised to other bits already.
+    """
+    stored = selection.affine
+    if wanted is not None and stored is not None and stored.bits != wanted:
+        raise WeightsError(
+            f"{selection.path} is quantised to {stored.bits} bits already; --quantize {wanted} cannot change that.",
+            advice="Leave --quantize out, or name the 16-bit checkpoint.",
+        )
+    return None if stored is not None else wanted
+
+
 def _described(
     wanted: Component, path: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]
 ) -> tuple[Any, Shapes]:

@@ -16,6 +16,8 @@ from weights.errors import UsageError
 
 FORMAT = 1
 STAGES = ("text", "encode", "stage1", "preview", "stage2", "temporal", "decode")
+PROGRAMS = (*STAGES, "quantize")
+"""Everything that a worker can be: the stages of a run, and what computes outside of one."""
 EVENT_FD_VARIABLE = "LTX_RELAY_EVENT_FD"
 """Number of the descriptor that a worker writes its events to; unset: events go nowhere (a worker run by hand)."""
 
@@ -91,7 +93,7 @@ class Job:
             raw = json.loads(text)
             if raw["format"] != FORMAT:
                 raise UsageError(f"This job has format {raw['format']!r:.60}; this program reads format {FORMAT}.")
-            if raw["stage"] not in STAGES:
+            if raw["stage"] not in PROGRAMS:
                 raise UsageError(f"This job is for the stage {raw['stage']!r:.60}, which does not exist.")
             weights = tuple(
                 WeightsUse(**{**use, "loras": tuple(Lora(**lora) for lora in use["loras"])}) for use in raw["weights"]

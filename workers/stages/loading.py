@@ -17,10 +17,9 @@ import mlx.core as mx
 
 from weights import lora, reader
 from weights.architecture.transformer import BLOCKS
-from weights.errors import WeightsError
 from weights.header import read_header
 from weights.lora import LoraMatch
-from weights.select import Selection, select
+from weights.select import Selection, bits_on_load, select
 from weights.stream import BlockStream, read_whole
 from weights.stream_form import Block, Form
 from workers.context import Context
@@ -115,20 +114,6 @@ def on_read(context: Context) -> reader.OnRead:
         context.heartbeat()
 
     return read
-
-
-def bits_on_load(selection: Selection, wanted: int | None) -> int | None:
-    """What the blocks' linear layers are quantised to as they are read; None: they stay as they are stored.
-
-    WeightsError when the file is quantised to other bits already.
-    """
-    stored = selection.affine
-    if wanted is not None and stored is not None and stored.bits != wanted:
-        raise WeightsError(
-            f"{selection.path} is quantised to {stored.bits} bits already; --quantize {wanted} cannot change that.",
-            advice="Leave --quantize out, or name the 16-bit checkpoint.",
-        )
-    return None if stored is not None else wanted
 
 
 def describe(match: LoraMatch, strength: float) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""`weights quantize`: a smaller copy of a checkpoint or of a text encoder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.commands.generate import chosen_home
+from orchestrator.commands.options import MACHINE, OUTPUT, Debug, Home, Json, Overwrite, Quiet, option
+from orchestrator.display.streams import Stream
+from orchestrator.display.words import duration, file_size
+from weights.errors import UsageError
+
+
+def weights(context: typer.Context) -> None:
+    """Work on weights files."""
+    if context.invoked_subcommand is None:
+        Stream(sys.stdout).write(context.get_help() + "\n")
+
+
+def quantize_command(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint, or the folder of the text encoder.")],
+    bits: Annotated[
+        int | None,
+        option(
+            "--bits", metavar="8|4", default="8", panel=MACHINE, help="Of each weight; 4 is smaller and less exact."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        option("--output", "-o", metavar="FILE", default="<name>-8bit beside it", panel=OUTPUT, help="Where it goes."),
+    ] = None,
+    overwrite: Overwrite = False,
+    home: Home = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a copy of weights with 8 or 4 bits for each weight of the blocks' linear layers.
+
+    Everything else stays as it is, and the copy is used like the original. Memory stays small, whatever the file's
+    size. A LoRA on a quantised file loses a little; `generate --quantize` with the 16-bit file puts it on before.
+    """
+    if json and quiet:
+        raise UsageError("--json and --quiet contradict each other; give one.")
+    if not file or output == "":
+        raise UsageError(f"{'FILE' if not file else '--output'} names no file.")
+    at = chosen_home(home)
+    from orchestrator.interrupts import Interrupts
+    from orchestrator.quantize import prepare, write
+
+    wanted = None if output is None else Path(output).expanduser()
+    prepared = prepare(Path(file).expanduser(), wanted, 8 if bits is None else bits, overwrite=overwrite)
+    told = Told(json=json, quiet=quiet, source=str(prepared.planned.path), size=prepared.planned.size)
+    with Interrupts() as interrupts:
+        end = write(prepared, home=at, on_event=told.event, interrupts=interrupts)
+    told.done(str(prepared.output), end.seconds)
+
+
+class Told:
+    """What is said while it works: a line for each tenth on standard error, at the end the path on standard output."""
+
+    def __init__(self, *, json: bool, quiet: bool, source: str, size: int) -> None:
+        self.json, self.quiet, self.size = json, quiet, size
+        self.tenths = 0
+        self.say(f"{source}: the copy takes {file_size(size)}")
+
+    def say(self, text: str) -> None:
+        if not (self.json or self.quiet):
+            Stream(sys.stderr).write(f"{text}\n")
+
+    def event(self, event: dict[str, Any]) -> None:
+        if self.json:
+            self.write(event)
+        elif event["event"] == "step" and event["index"] * 10 // event["total"] > self.tenths:
+            self.tenths = event["index"] * 10 // event["total"]
+            self.say(f"{self.tenths * 10:3d}%  {event['index']:,} of {event['total']:,} layers")
+        elif event["event"] in ("warning", "stage_waiting", "interrupting"):
+            self.say(str(event["message"]))
+
+    def done(self, path: str, seconds: float) -> None:
+        if self.json:
+            self.write({"event": "quantized", "path": path, "bytes": self.size, "seconds": seconds})
+            return
+        self.say(f"done in {duration(seconds)}")
+        Stream(sys.stdout).write_path(path)
+
+    def write(self, event: dict[str, Any]) -> None:
+        from orchestrator.display.machine import json_line
+
+        Stream(sys.stdout).write(json_line(event))
