@@ -274,8 +274,10 @@ def test_slow_steps_are_not_a_stall(supervise: Supervise) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps the peak of a living process")
 def test_the_peak_is_the_true_one_even_of_a_worker_that_is_killed(supervise: Supervise) -> None:
     end, _ = supervise(
-        "import os\n"
-        "def run(job, context):\n    block = b'x' * (300 << 20)\n    del block\n    os.kill(os.getpid(), 9)\n"
+        "import os, time\n"
+        "def run(job, context):\n    block = b'x' * (300 << 20)\n    del block\n    time.sleep(1)\n"
+        # The peak has passed, and every sample since has seen less: only the kernel still knows it.
+        "    os.kill(os.getpid(), 9)\n"
     )
     assert end.process_peak > 300 << 20
 
