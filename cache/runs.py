@@ -90,6 +90,10 @@ class Run:
         state = self.state()
         return "interrupted" if state.status == "running" and alive(state.owner) is False else state.status
 
+    def write_recipe(self, recipe_json: Mapping[str, Any]) -> None:
+        """Replaces the recipe, where the run itself had to change it; `resume` goes on with this one."""
+        publish_text(self.folder / "recipe.json", _json(recipe_json))
+
     def update_state(
         self,
         *,

@@ -26,6 +26,16 @@ def memory_limit(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | No
     return min(limits, default=None)
 
 
+def memory_used(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | None:
+    """Bytes that this group holds and cannot give back at once: without files that are only cached. None: unknown."""
+    for group, _ in _groups("memory", root, membership):
+        for name, cached in (("memory.current", "inactive_file"), ("memory.usage_in_bytes", "total_inactive_file")):
+            used = _number(group / name)
+            if used is not None:
+                return max(0, used - (_field(group / "memory.stat", cached) or 0))
+    return None
+
+
 def cpu_limit(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | None:
     """Processors that the quota pays for, rounded up; None without a quota."""
     limits = []

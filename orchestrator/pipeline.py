@@ -48,7 +48,7 @@ class Sources:
     fingerprint: Callable[[Path], str]
     numerics: Mapping[str, Any]
     home: Home
-    tiles: Mapping[str, int]
+    tiles: Mapping[str, int | None]
     container: str
     noise_sha256: str | None = None
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from cache.artifacts import read
 from cache.videos import find_video
+from orchestrator.disk import Room, rooms
 from orchestrator.pipeline import StagePlan, needed
+from orchestrator.planning import estimate
 from orchestrator.prepare import Prepared
 from weights.errors import ArtifactError
 from weights.header import read_header
@@ -31,7 +33,11 @@ class FilePlan:
 
 @dataclass(frozen=True)
 class StageReport:
-    """`shape`: the latent that the stage makes, as [frames, height, width]; none for text and decode."""
+    """`shape`: the latent that the stage makes, as [frames, height, width]; none for text and decode.
+
+    memory: what `StageMemory.to_dict` says: predicted peak, how weights are held, tiles. seconds: an estimate from
+    earlier runs on this machine; None before there was one.
+    """
 
     name: str
     cached: bool
@@ -40,11 +46,16 @@ class StageReport:
     bytes: int
     shape: tuple[int, ...] | None
     keys: tuple[str, ...]
+    memory: Mapping[str, Any]
+    seconds: float | None
 
 
 @dataclass(frozen=True)
 class PlanReport:
-    """Pixels; `base` and `output` are (width, height)."""
+    """Pixels; `base` and `output` are (width, height). `budget` and `rooms` (on the disks) in bytes.
+
+    seconds: of the stages that are not cached together; None when one of them is not known.
+    """
 
     preset: str
     backend: str
@@ -58,15 +69,23 @@ class PlanReport:
     seeds: tuple[int, ...]
     stages: tuple[StageReport, ...]
     outputs: tuple[str, ...]
+    budget: int
+    budget_source: str
+    fits: bool
+    seconds: float | None
+    rooms: tuple[Room, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "rooms": [{**asdict(room), "place": str(room.place)} for room in self.rooms]}
 
 
 def describe(prepared: Prepared) -> PlanReport:
     """The report of a prepared run; reads headers, and verifies what is cached."""
-    recipe, geometry = prepared.recipe, prepared.recipe.geometry
+    recipe, geometry, given = prepared.recipe, prepared.recipe.geometry, prepared.means
     missing = needed(prepared.relay, lambda stage, item: is_there(prepared, stage, item))
+    stages = tuple(report(stage, missing, prepared) for stage in prepared.relay)
+    todo = [stage for stage in stages if not stage.cached]
+    times = [stage.seconds for stage in todo]
     return PlanReport(
         preset=recipe.preset,
         backend=prepared.machine.backend,
@@ -78,12 +97,18 @@ def describe(prepared: Prepared) -> PlanReport:
         fps=recipe.fps,
         output_fps=str(recipe.playing_fps),
         seeds=recipe.seeds,
-        stages=tuple(report(stage, missing) for stage in prepared.relay),
+        stages=stages,
         outputs=tuple(str(path) for path in prepared.outputs.values()),
+        budget=given.budget.bytes,
+        budget_source=given.budget.source,
+        fits=all(stage.memory["fits"] for stage in todo),
+        seconds=None if None in times else sum(time for time in times if time is not None),
+        rooms=tuple(rooms(prepared)),
     )
 
 
-def report(stage: StagePlan, missing: Mapping[str, tuple[Item, ...]]) -> StageReport:
+def report(stage: StagePlan, missing: Mapping[str, tuple[Item, ...]], prepared: Prepared) -> StageReport:
+    memory = prepared.memory[stage.name]
     files = tuple(file for use in stage.weights for file in files_of(use.role, Path(use.path), use.loras))
     return StageReport(
         name=stage.name,
@@ -93,6 +118,8 @@ def report(stage: StagePlan, missing: Mapping[str, tuple[Item, ...]]) -> StageRe
         bytes=sum(file.bytes for file in files),
         shape=tuple(stage.params["shape"]) if "shape" in stage.params else None,
         keys=tuple(item.key for item in stage.items),
+        memory=memory.to_dict(),
+        seconds=estimate(memory, prepared.means),
     )
 
 

@@ -16,9 +16,15 @@ from pathlib import Path
 
 from cache.home import Home
 from cache.videos import find_video, same
+from orchestrator import planning
 from orchestrator.environment import WorkerEnvironment, worker_environment
+from orchestrator.history import HISTORY, read_history
 from orchestrator.machine import Machine, probe
-from orchestrator.pipeline import Sources, StagePlan, preview_stage, relay, until
+from orchestrator.memory_budget import available_memory, budget
+from orchestrator.memory_plan import StageMemory
+from orchestrator.memory_tiles import Tiles
+from orchestrator.pipeline import Sources, StagePlan, needed, preview_stage, relay, until
+from orchestrator.planning import Means, means, plan_stages, tiles_for
 from orchestrator.presets import PRESETS
 from orchestrator.recipe import LoraChoice, Recipe, WeightsChoice
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
@@ -30,18 +36,12 @@ from weights.header import read_header
 from weights.resolve import LoraRequest, WeightsRequest, WeightsSet, default_search, resolve
 from weights.tiny_model import TINY_DEFAULTS, is_tiny
 
-TILES: Mapping[str, int] = {
-    "spatial": 512,
-    "spatial_overlap": 64,
-    "temporal": 64,
-    "temporal_overlap": 24,
-}
-"""Tiles of the decoder in pixels and frames: the reference's (ltx-core 1.0.0)."""
-
 
 @dataclass(frozen=True)
 class Prepared:
     """A run that only has to be carried out. `outputs` maps the key of a video to where it is to be put.
+
+    `memory` says how each stage is held, by name; whether that fits is for `planning.check_memory` to say.
 
     `relay` ends with the stage `stop_after`, where that is not None: then there are no outputs.
     """
@@ -58,6 +58,8 @@ class Prepared:
     machine: Machine
     environment: WorkerEnvironment
     dtype: str
+    means: Means
+    memory: Mapping[str, StageMemory]
     fingerprint: Callable[[Path], str]
 
 
@@ -78,7 +80,14 @@ def prepare(
     if not settings.random_seed:
         output_paths(output, settings.prompt, settings.seeds or (0,), settings.codec or "h264", overwrite)
     hash_of_noise(settings.noise)
-    weights = find_weights(settings.weights, checked.preset, checked.two_stage, checked.temporal, settings.loras or ())
+    weights = find_weights(
+        settings.weights,
+        checked.preset,
+        checked.two_stage,
+        checked.temporal,
+        settings.loras or (),
+        settings.quantize,
+    )
     facts = model_facts(weights)
     recipe = settle(checked, facts)
     paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec, overwrite)
@@ -95,7 +104,9 @@ def prepare_recipe(
     stop_after: str | None = None,
 ) -> Prepared:
     """The same for a recipe that is complete already: a run that is resumed. `paths`: seed -> video."""
-    weights = find_weights(recipe.weights, recipe.preset, recipe.two_stage, recipe.temporal, recipe.loras)
+    weights = find_weights(
+        recipe.weights, recipe.preset, recipe.two_stage, recipe.temporal, recipe.loras, recipe.quantize
+    )
     return assemble(recipe, weights, home, paths, overwrite, stop_after)
 
 
@@ -112,6 +123,9 @@ def assemble(
     machine = probe(home.root / "machine.json", environment)
     dtype = compute_dtype(recipe.dtype, machine.backend)
     memo = home.root / "fingerprints.json"
+    tiles = tiles_for(recipe, weights, machine, dtype)
+    recipe = replace(recipe, tiles=tiles.as_recipe())
+    given = means(machine, budget(recipe.memory, machine, available_memory()), read_history(home.root / HISTORY))
 
     def fingerprint_of(path: Path) -> str:
         return fingerprint(path, memo)
@@ -121,7 +135,7 @@ def assemble(
         fingerprint=fingerprint_of,
         numerics={**machine.numerics, "dtype": dtype},
         home=home,
-        tiles=TILES,
+        tiles=tiles.as_params(),
         container=next(iter(paths.values())).suffix.lower(),
         noise_sha256=hash_of_noise(recipe.noise),
     )
@@ -146,12 +160,35 @@ def assemble(
         machine=machine,
         environment=environment,
         dtype=dtype,
+        means=given,
+        memory=plan_stages(recipe, stages, given),
         fingerprint=fingerprint_of,
     )
 
 
+def with_tiles(prepared: Prepared, tiles: Tiles) -> Prepared:
+    """The same run with other tiles of the decoder: other videos, under other keys, at the same places."""
+    last = prepared.relay[-1]
+    paths = {item.params["seed"]: prepared.outputs[item.key] for item in last.items if item.params["role"] == "video"}
+    recipe = replace(prepared.recipe, tiles=tiles.as_recipe())
+    again = assemble(recipe, prepared.weights, prepared.home, paths, prepared.overwrite, prepared.stop_after)
+    return replace(again, notes=prepared.notes, means=prepared.means)
+
+
+def check_memory(prepared: Prepared) -> None:
+    """DoesNotFit (4) when a stage that is still to be computed fits the budget in no way; says what would fit."""
+    todo = needed(prepared.relay, lambda stage, item: os.path.exists(item.output))
+    missing = [name for name, items in todo.items() if items]
+    planning.check_memory(prepared.recipe, prepared.memory, missing, prepared.means)
+
+
 def find_weights(
-    choice: WeightsChoice, preset: str, two_stage: bool, temporal: bool, loras: tuple[LoraChoice, ...] = ()
+    choice: WeightsChoice,
+    preset: str,
+    two_stage: bool,
+    temporal: bool,
+    loras: tuple[LoraChoice, ...] = (),
+    quantize: int | None = None,
 ) -> WeightsSet:
     """The files that serve these stages, by what their headers say. WeightsError (3)."""
     request = WeightsRequest(
@@ -163,6 +200,7 @@ def find_weights(
         spatial_upscaler=choice.spatial_upscaler,
         temporal_upscaler=choice.temporal_upscaler,
         loras=tuple(LoraRequest(path, strength, stage) for path, strength, stage in loras),
+        quantize=quantize,
         model_variant=choice.model_variant or PRESETS[preset].variant,
         two_stage=two_stage,
         temporal=temporal,

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from orchestrator import sizes
+from orchestrator.memory_tiles import Tiles
 from orchestrator.sizes import Geometry
 from weights.errors import UsageError
 

@@ -29,11 +29,15 @@ from cache.prune import limit_from, prune, registration
 from cache.runs import Run, create_run
 from cache.state import StageState
 from cache.videos import deliver, find_video
+from orchestrator import heal
 from orchestrator.disk import check_disk
+from orchestrator.effort import effort
 from orchestrator.ends import End, error_for
+from orchestrator.history import HISTORY, remember
 from orchestrator.interrupts import Interrupts
+from orchestrator.memory_plan import StageMemory, smaller_tiles
 from orchestrator.pipeline import StagePlan, needed
-from orchestrator.prepare import Prepared, prepare_recipe
+from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
 from orchestrator.supervisor import WorkerEnd, run_worker
 from orchestrator.video_files import suffix_of
@@ -67,18 +71,32 @@ class RunResult:
     seconds: float
 
 
-def generate(prepared: Prepared, *, on_event: OnEvent, interrupts: Interrupts, run: Run | None = None) -> RunResult:
-    """Makes the videos. Raises a RelayError with its exit code; `resume` goes on from what was finished."""
+def generate(
+    prepared: Prepared, *, on_event: OnEvent, interrupts: Interrupts, run: Run | None = None, retry: bool = True
+) -> RunResult:
+    """Makes the videos. Raises a RelayError with its exit code; `resume` goes on from what was finished.
+
+    retry: whether a worker that ran out of memory is started again, more frugally.
+    """
     recipe = prepared.recipe
     check_disk(prepared)
+    check_memory(prepared)
     if run is None:
         run = create_run(prepared.home, recipe.to_dict(), recipe.prompt)
         failpoint("run.created")
-    relay_run = RelayRun(prepared, run, on_event, interrupts)
+    relay_run = RelayRun(prepared, run, on_event, interrupts, retry)
     return relay_run.carry_out()
 
 
-def resume(run: Run, *, home: Home, on_event: OnEvent, interrupts: Interrupts, overwrite: bool = False) -> RunResult:
+def resume(
+    run: Run,
+    *,
+    home: Home,
+    on_event: OnEvent,
+    interrupts: Interrupts,
+    overwrite: bool = False,
+    retry: bool = True,
+) -> RunResult:
     """Goes on with a run: the same recipe, the same outputs; only what is missing is computed."""
     recipe, state = recipe_from_dict(run.recipe()), run.state()
     if state.stop_after is None and len(state.outputs) < len(recipe.seeds):
@@ -86,7 +104,7 @@ def resume(run: Run, *, home: Home, on_event: OnEvent, interrupts: Interrupts, o
     places = state.outputs if state.stop_after is None else [f"none{suffix_of(recipe.codec)}"] * len(recipe.seeds)
     paths = {seed: Path(path) for seed, path in zip(recipe.seeds, places, strict=False)}
     prepared = prepare_recipe(recipe, home=home, paths=paths, overwrite=overwrite, stop_after=state.stop_after)
-    return generate(prepared, on_event=on_event, interrupts=interrupts, run=run)
+    return generate(prepared, on_event=on_event, interrupts=interrupts, run=run, retry=retry)
 
 
 def resume_command(run_id: str, prepared: Prepared) -> str:
@@ -110,8 +128,11 @@ def promote_command(run_id: str, prepared: Prepared) -> str:
 class RelayRun:
     """One run under way: its folder, its events, and the stages that are left."""
 
-    def __init__(self, prepared: Prepared, run: Run, on_event: OnEvent, interrupts: Interrupts) -> None:
+    def __init__(
+        self, prepared: Prepared, run: Run, on_event: OnEvent, interrupts: Interrupts, retry: bool = True
+    ) -> None:
         self.prepared, self.run, self.on_event, self.interrupts = prepared, run, on_event, interrupts
+        self.retry, self.tries, self.shrunk, self.resumed = retry, 1, 0, False
         self.started = time.monotonic()
         self.verified: dict[str, Signature] = {}
         self.computed: set[str] = set()
@@ -121,7 +142,9 @@ class RelayRun:
             self.begin()
             for stage in self.prepared.relay:
                 self.interrupts.check()
-                self.carry_out_stage(stage)
+                changed = self.carry_out_stage(stage)
+                while changed is not None:
+                    changed = self.carry_out_stage(changed)
                 if stage.name == "stage1":
                     self.preview()
             outputs = self.deliver() if self.prepared.stop_after is None else ()
@@ -148,11 +171,14 @@ class RelayRun:
 
     # -- stages ------------------------------------------------------------------------------------------------------
 
-    def carry_out_stage(self, stage: StagePlan) -> None:
-        """Computes what is missing of this stage, and needed. Two runs that need the same result compute it once."""
+    def carry_out_stage(self, stage: StagePlan) -> StagePlan | None:
+        """Computes what is missing of this stage, and needed. Two runs that need the same result compute it once.
+
+        Returns the stage that has to take its place, with another result: a decode that needs smaller tiles.
+        """
         if not self.missing(stage):
             self.finish_stage(stage, "cached", {})
-            return
+            return None
 
         def waiting(sentence: str) -> None:
             self.emit("stage_waiting", stage=stage.name, message=sentence)
@@ -163,13 +189,68 @@ class RelayRun:
             items = self.missing(stage)  # another run may have computed it while we waited
             if not items:
                 self.finish_stage(stage, "cached", {})
-                return
+                return None
             held.enter_context(hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.requested))
             self.check_weights(stage)
-            end = self.run_worker(stage, items)
+            end, memory = self.run_healing(stage, items)
             self.check_weights(stage, items)
-            self.check_end(stage, end)
-            self.finish_stage(stage, "computed", figures(end))
+            smaller = self.smaller_tiles(memory, end)
+            if smaller is not None:
+                return smaller
+            self.check_end(stage, end, memory)
+            self.learn(stage, items, end, memory)
+            self.finish_stage(stage, "computed", {**figures(end), "notes": self.notes(memory, end)})
+        return None
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def run_healing(self, stage: StagePlan, items: tuple[Item, ...]) -> tuple[WorkerEnd, StageMemory]:
+        """The stage's worker, and where it runs out of memory another one that takes less."""
+
+        def tell(memory: StageMemory, end: WorkerEnd, sentence: str) -> None:
+            self.tries += 1
+            self.run.update_stage(stage.name, status="pending", **figures(end))
+            self.emit("retry", stage=stage.name, message=sentence, code=end.code, tries=self.tries, **memory.to_dict())
+
+        def start(memory: StageMemory) -> WorkerEnd:
+            self.interrupts.check()
+            return self.run_worker(stage, items, memory)
+
+        memory, self.tries = self.prepared.memory[stage.name], max(1, self.shrunk)
+        if not self.retry:
+            return start(memory), memory
+        return heal.run_healing(memory, self.prepared.means.backend, start, tell)
+
+    def smaller_tiles(self, memory: StageMemory, end: WorkerEnd) -> StagePlan | None:
+        """The decode in smaller tiles, after it ran out of memory; None where that is not what is needed."""
+        if end.code not in heal.HEALED or memory.work.tiles is None or not self.retry or self.shrunk >= heal.TILE_TRIES:
+            return None
+        tiles = smaller_tiles(memory.work, self.prepared.means.backend)
+        if tiles is None:
+            return None
+        self.shrunk = self.tries + 1
+        self.prepared = with_tiles(self.prepared, tiles)
+        self.run.write_recipe(self.prepared.recipe.to_dict())
+        self.register()
+        stage = self.prepared.relay[-1]
+        message = heal.tile_sentence(memory, end, tiles)
+        now = self.prepared.memory[stage.name].to_dict()
+        self.emit("retry", stage=stage.name, message=message, code=end.code, tries=self.shrunk, **now)
+        return stage
+
+    def notes(self, memory: StageMemory, end: WorkerEnd) -> dict[str, Any]:
+        return heal.record(memory, end, self.prepared.means.backend, self.tries)
+
+    def learn(self, stage: StagePlan, items: tuple[Item, ...], end: WorkerEnd, memory: StageMemory) -> None:
+        """What this worker took makes the next plan better."""
+        whole = len(items) == len(stage.items) and not self.resumed
+        backend = self.prepared.means.backend
+        remember(
+            self.prepared.home.root / HISTORY,
+            heal.entry(memory, end, backend, effort(memory.work) if whole else 0.0),
+        )
+
+    # -- workers and their results -----------------------------------------------------------------------------------
 
     def preview(self) -> None:
         """A contact sheet to choose seeds by: of a sweep, and where stage 1 is the end. It never fails a run."""
@@ -224,23 +305,40 @@ class RelayRun:
         if whole and after is not None:
             self.verified[path] = after
 
-    def run_worker(self, stage: StagePlan, items: tuple[Item, ...]) -> WorkerEnd:
+    def run_worker(self, stage: StagePlan, items: tuple[Item, ...], memory: StageMemory | None = None) -> WorkerEnd:
+        """One worker, from its start to its end; without `memory` (a preview) within the budget as it stands."""
+        means, variables = self.prepared.means, self.prepared.environment.variables
+        held: dict[str, Any] = {}
+        limits = Limits(memory=means.budget.bytes, cache=means.backend.cache)
+        if memory is not None:
+            held, limits = memory.holding.params, memory.limits(means.backend)
+            variables = {**variables, **(heal.SHORT_BUFFERS if memory.holding.spare else {})}
+        self.resumed = False
         job = Job(
             stage=stage.name,
             items=items,
             weights=stage.weights,
             home=str(self.prepared.home.root),
             dtype=stage.dtype,
-            params={**stage.params, **self.unkeyed_params(stage)},
-            limits=Limits(memory=self.prepared.recipe.memory),
+            params={**stage.params, **held, **self.unkeyed_params(stage)},
+            limits=limits,
         )
 
         def forward(event: dict[str, Any]) -> None:
             if event.get("event") == "started":
                 weights = {use.path: use.role for use in stage.weights}
                 self.run.update_stage(stage.name, status="pending", pid=event.get("pid"))
-                self.emit("stage_started", stage=stage.name, pid=event.get("pid"), items=len(items), weights=weights)
+                planned = {} if memory is None else {"memory": memory.to_dict()}
+                self.emit(
+                    "stage_started",
+                    stage=stage.name,
+                    pid=event.get("pid"),
+                    items=len(items),
+                    weights=weights,
+                    **planned,
+                )
             elif event.get("event") in FORWARDED:
+                self.resumed = self.resumed or event["event"] == "resumed"
                 self.emit(**{**event, "stage": stage.name})
 
         try:
@@ -248,7 +346,7 @@ class RelayRun:
                 job,
                 job_path=self.run.job_path(stage.name),
                 log_path=self.run.log_path(stage.name),
-                environment=self.prepared.environment.variables,
+                environment=variables,
                 on_event=forward,
                 interrupts=self.interrupts,
                 backend=self.prepared.machine.backend,
@@ -280,9 +378,9 @@ class RelayRun:
                         advice="Run the same command again: what does not depend on that file is reused.",
                     )
 
-    def check_end(self, stage: StagePlan, end: WorkerEnd) -> None:
+    def check_end(self, stage: StagePlan, end: WorkerEnd, memory: StageMemory) -> None:
         if end.code:
-            self.run.update_stage(stage.name, status="failed", **figures(end))
+            self.run.update_stage(stage.name, status="failed", **figures(end), notes=self.notes(memory, end))
             raise error_for(End(end.code, end.kind, end.message, end.advice))
         absent = [item for item in stage.items if item in self.missing(stage)]
         if absent:
@@ -310,14 +408,7 @@ class RelayRun:
         recipe, geometry = self.prepared.recipe, self.prepared.recipe.geometry
         width, height = geometry.output_size
         sweep_home(self.prepared.home)
-        # The videos in the order of the seeds, then what --keep-base keeps: `resume` reads them in that order.
-        last = self.prepared.relay[-1]
-        outputs = [str(self.prepared.outputs[item.key]) for item in last.items if item.key in self.prepared.outputs]
-        with registration(self.prepared.home, stop=lambda: self.interrupts.requested):
-            known = self.run.state().stages
-            keys = {stage.name: tuple(item.key for item in stage.items) for stage in self.prepared.relay}
-            stages = {name: replace(known.get(name, StageState()), keys=keys[name]) for name in keys}
-            self.run.update_state(status="running", outputs=outputs, stages=stages, stop_after=self.prepared.stop_after)
+        outputs = self.register()
         missing = needed(self.prepared.relay, self.present)
         self.emit(
             "run_started",
@@ -334,6 +425,18 @@ class RelayRun:
         )
         for note in self.prepared.notes:
             self.emit("warning", message=note)
+
+    def register(self) -> list[str]:
+        """Says in the run's state what it makes and needs, which keeps that from being pruned; returns the outputs."""
+        # The videos in the order of the seeds, then what --keep-base keeps: `resume` reads them in that order.
+        last = self.prepared.relay[-1]
+        outputs = [str(self.prepared.outputs[item.key]) for item in last.items if item.key in self.prepared.outputs]
+        with registration(self.prepared.home, stop=lambda: self.interrupts.requested):
+            known = self.run.state().stages
+            keys = {stage.name: tuple(item.key for item in stage.items) for stage in self.prepared.relay}
+            stages = {name: replace(known.get(name, StageState()), keys=keys[name]) for name in keys}
+            self.run.update_state(status="running", outputs=outputs, stages=stages, stop_after=self.prepared.stop_after)
+        return outputs
 
     def deliver(self) -> tuple[Path, ...]:
         """Copies the finished videos to their places; one that is there already stays."""

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from cache.home import Home
 from orchestrator.pipeline import Sources, StagePlan, needed, relay
-from orchestrator.prepare import TILES, find_weights, model_facts
+from orchestrator.prepare import find_weights, model_facts
 from orchestrator.recipe import Recipe, WeightsChoice
 from orchestrator.settings import Settings, check, settle
 from weights.resolve import WeightsSet
 from workers.protocol import Item
 
 CHOICE = WeightsChoice(model="tiny")
+TILES = {"spatial": 512, "spatial_overlap": 64, "temporal": 64, "temporal_overlap": 24}
 
 
 @pytest.fixture(scope="module")

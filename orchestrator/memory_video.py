@@ -1,0 +1,108 @@
+"""Activations of the networks that work on latents as pictures: the VAE's decoder, the upsamplers. Pure arithmetic.
+
+Sizes follow from the architecture's channels and strides; how many arrays of a size are alive at once is the backend's
+(`memory_backends`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import NamedTuple
+
+from orchestrator.memory_backends import ENCODER, ITEM_BYTES, Backend
+from orchestrator.memory_tiles import Cut
+from orchestrator.sizes import LATENT_CHANNELS, LatentShape
+from weights.architecture.upsampler import UpsamplerConfig
+from weights.architecture.vae import SPACE_SCALE, DecoderConfig
+
+MOST_VALUES = 1 << 30
+"""Of one array: kernels index with 32 bits, and some multiply before they divide."""
+PIECE_VALUES = 1 << 24
+"""As in workers/networks/upsampler.py; a test compares them."""
+_UNFOLDED = 27
+_PIXEL = 3 * 4
+"""Bytes of a pixel in float32."""
+
+
+class Layer(NamedTuple):
+    """Values of the arrays that a layer of the decoder reads and makes; `grows`: by depth to space."""
+
+    inputs: int
+    outputs: int
+    grows: bool
+
+
+def decoder_layers(config: DecoderConfig, tile: LatentShape) -> Iterator[Layer]:
+    """Every kind of layer once, in order, for a tile of that size; the last one makes the pixels."""
+    frames, height, width = tile.frames, tile.height, tile.width
+    cells, channels = frames * height * width, config.width
+    yield Layer(cells * config.latent_channels, cells * channels, False)
+    for block in config.blocks:
+        if block.kind == "depth_to_space":
+            made = block.outputs * prod(block.stride) * cells
+            yield Layer(channels * cells, made, True)
+            time, up, across = block.stride
+            frames, height, width = frames * time - (time == 2), height * up, width * across
+            cells, channels = frames * height * width, block.outputs
+        else:
+            yield Layer(cells * channels, cells * block.outputs, False)
+            channels = block.outputs
+    yield Layer(cells * channels, cells * config.channels * config.patch**2, False)
+
+
+def decoder_values(config: DecoderConfig, tile: LatentShape) -> int:
+    """Of the largest array."""
+    return max(max(layer.inputs, layer.outputs) for layer in decoder_layers(config, tile))
+
+
+def decoder_activations(config: DecoderConfig, tile: LatentShape, backend: Backend, dtype: str) -> int:
+    """Bytes at the peak of decoding one tile, with its pixels in float32."""
+    size = ITEM_BYTES[dtype]
+    unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED
+    layers = list(decoder_layers(config, tile))
+    peaks = []
+    for layer in layers[:-1]:
+        if layer.grows:
+            peaks.append(layer.inputs * (1 + unfolded) + backend.grow_units * layer.outputs)
+        else:
+            peaks.append(max(layer.inputs, layer.outputs) * (backend.residual_units + unfolded))
+    last = layers[-1]
+    peaks.append(last.inputs * (2 + unfolded) + backend.picture_units * last.outputs)
+    return int(size * max(peaks))
+
+
+def assembly_bytes(latent: LatentShape, cut: Cut) -> tuple[int, int]:
+    """Of the frames that tiles are put together in: while tiles are decoded, and while finished frames are encoded.
+
+    A single tile is not put together; its frames become bytes in an array of their own.
+    """
+    frame = latent.height * latent.width * SPACE_SCALE**2
+    if cut.count == 1:
+        return 0, frame * (_PIXEL * cut.row_frames + 3 * cut.done)
+    return frame * _PIXEL * cut.row_frames, frame * (_PIXEL * (cut.row_frames + cut.carried) + 3 * cut.done)
+
+
+def encoder_bytes(codec: str, width: int, height: int) -> int:
+    """Of the video encoder, with the frames that it looks ahead."""
+    fixed, per_pixel = ENCODER.get(codec, max(ENCODER.values()))
+    return fixed + per_pixel * width * height
+
+
+def upsampler_activations(config: UpsamplerConfig, latent: LatentShape, backend: Backend, dtype: str) -> int:
+    """Bytes at the peak of upsampling a latent of that size, without the result's copies."""
+    frames, height, width = config.upsampled(latent.frames, latent.height, latent.width)
+    values = frames * height * width * config.width
+    up = config.ratio[0]
+    grown = (2 if config.time else 1) * latent.height * latent.width * up * up * config.width
+    piece = max(1, min(latent.frames, PIECE_VALUES // grown)) * grown
+    unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED
+    # In a norm, float32.
+    pieces = piece * (backend.piece_units * 4 + unfolded * ITEM_BYTES[dtype])
+    before = latent.frames * latent.height * latent.width * config.width
+    whole = max(backend.latent_units * values, values + before * backend.latent_units)
+    return int(whole * ITEM_BYTES[dtype] + pieces)
+
+
+def latent_bytes(latent: LatentShape, dtype: str) -> int:
+    return LATENT_CHANNELS * latent.tokens * ITEM_BYTES[dtype]
