@@ -23,8 +23,8 @@ from weights.errors import ArtifactError, RelayError, WeightsError
 from weights.header import read_header
 
 Kind = Literal["artifact", "video", "partial", "damaged"]
-_OURS = re.compile(r"([0-9a-f]{64})(\.video\.json|\.[A-Za-z0-9]{1,16})")
-_DAMAGED = re.compile(r"([0-9a-f]{64})\..*\.corrupt")
+_OURS = re.compile(r"([0-9a-f]{64})(?:-[0-9]{4})?(\.video\.json|\.[A-Za-z0-9]{1,16})")
+_DAMAGED = re.compile(r"([0-9a-f]{64})(?:-[0-9]{4})?\..*\.corrupt")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def verify(home: Home, entry: Entry) -> str | None:
         if entry.kind == "video":
             find_video(home, entry.key, problems.append)
         elif entry.kind == "partial":
-            load_partial(home, entry.key, problems.append)
+            for path in entry.paths:
+                load_partial(home, path.name.removesuffix(".safetensors"), problems.append)
         elif entry.kind == "artifact":
             _verify_artifact(entry.paths[0], entry.key)
     except ArtifactError as error:

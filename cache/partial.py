@@ -55,12 +55,17 @@ def load_partial(home: Home, key: str, on_damage: Callable[[str], None] = lambda
 
 
 def drop_partial(home: Home, key: str) -> None:
-    """Removes the state of `key`, if there is one: its stage has published the result."""
-    path = home.partial_path(key)
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise RelayError(f"{path} could not be removed: {reason(error)}.") from error
+    """Removes the state of `key` and its pieces, if there are any: its stage has published the result."""
+    for path in (home.partial_path(key), *home.partial.glob(f"{key}-*.safetensors")):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RelayError(f"{path} could not be removed: {reason(error)}.") from error
+
+
+def piece(key: str, index: int) -> str:
+    """The name of a part of a state that is too large to be written whole each time; from 0."""
+    return f"{key}-{index:04d}"
 
 
 def _count(path: Path, text: str) -> int:

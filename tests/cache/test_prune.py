@@ -13,7 +13,7 @@ from cache.artifacts import Tensor, publish, set_aside
 from cache.contents import entries, stage_of, touch, verify
 from cache.home import Home, open_home
 from cache.locks import hold
-from cache.partial import save_partial
+from cache.partial import drop_partial, piece, save_partial
 from cache.prune import DEFAULT_LIMIT, keys_in_use, limit_from, parse_age, parse_size, prune, registration
 from cache.runs import Run, create_run, delete_run, list_runs, open_run, under_way
 from cache.state import StageState
@@ -79,6 +79,24 @@ def test_entries_are_in_the_order_of_use(home: Home, make: Make) -> None:
     }  # fmt: skip
     assert [len(entry.paths) for entry in found if entry.kind == "video"] == [2]
     assert {stage_of(entry) for entry in found if entry.kind != "damaged"} == {"stage1", "decode", "partial"}
+
+
+def test_pieces_of_a_state_are_one_entry(home: Home) -> None:
+    tensors = {"frames": Tensor("U8", (4,), bytes(4))}
+    for index in range(3):
+        save_partial(home, piece("a" * 64, index), 1, 1, tensors)
+    save_partial(home, piece("b" * 64, 0), 1, 1, tensors)
+    found = entries(home)
+    assert sorted((entry.key[0], entry.kind, len(entry.paths)) for entry in found) == [
+        ("a", "partial", 3), ("b", "partial", 1),
+    ]  # fmt: skip
+    damaged = home.partial_path(piece("a" * 64, 1))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert [bool(verify(home, entry)) for entry in sorted(found, key=lambda entry: entry.key)] == [True, False]
+    drop_partial(home, "a" * 64)
+    assert sorted(entry.kind for entry in entries(home)) == ["damaged", "partial"]
+    assert prune(home, max_bytes=0).removed == 2
+    assert not list(home.partial.iterdir())
 
 
 def test_use_renews(home: Home, make: Make) -> None:

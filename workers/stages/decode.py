@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -20,7 +21,8 @@ from workers.protocol import Item, Job
 from workers.sampling.noise import noise
 from workers.stages.loading import load
 from workers.video.codecs import codec
-from workers.video.tiling import TileSizes
+from workers.video.pieces import Pieces
+from workers.video.tiling import TileSizes, decode_grid
 from workers.video.vae import decode
 from workers.video.writer import COMMENT, TITLE, VideoWriter
 
@@ -46,24 +48,33 @@ def run(job: Job, context: Context) -> None:
             return mx.array(noise(seed, "decode", shape))
 
         latent = read_array(item.inputs["latent"], "video")
-        frames = decode(
+        tiles = TileSizes(**job.params["tiles"])
+        _, _, frames, height, width = latent.shape
+        chunks = sum(map(bool, decode_grid(frames, height, width, tiles).chunks()))
+        decoder = partial(
+            decode,
             weights,
             config,
             statistics,
             latent,
-            TileSizes(**job.params["tiles"]),
+            tiles,
             dtype,
             noise=drawn if config.needs_noise else None,
             progress=progress,
             beat=context.heartbeat,
         )
-        write(job, context, item, frames)
+        write(job, context, item, decoder, chunks)
         context.check_stop()
 
 
-def write(job: Job, context: Context, item: Item, frames: Iterator[Frames]) -> None:
-    """Encodes the frames, cut to the wanted size, and publishes the file."""
+def write(job: Job, context: Context, item: Item, decoder: Callable[..., Iterator[Frames]], chunks: int) -> None:
+    """Encodes the frames, cut to the wanted size, and publishes the file.
+
+    decoder: `decoder(begin=n)` gives the frames without the first n of the `chunks` that they come in: those are still
+    there, from a worker that did not finish.
+    """
     home, name = Home(Path(job.home)), job.params["codec"]
+    pieces = Pieces(home, item.key)
     width, height = job.params["size"]
     suffix = job.params["container"]
     temporary = temporary_path(home.tmp)
@@ -77,11 +88,24 @@ def write(job: Job, context: Context, item: Item, frames: Iterator[Frames]) -> N
         metadata=metadata,
         container=codec(name).containers[suffix],
     ) as video:
-        for chunk in frames:
+        begin = 0
+        for piece in pieces.read(context.warn):
+            video.write(piece)
+            begin += 1
+            del piece
+        if begin:
+            context.emit("resumed", key=item.key, index=begin, total=chunks)
+        began = time.monotonic()
+        for index, chunk in enumerate(decoder(begin=begin), begin):
+            seconds = time.monotonic() - began
             video.write(centre(chunk, width, height))
+            if index + 1 < chunks and pieces.save(index, centre(chunk, width, height), seconds):
+                context.check_stop()
+            began = time.monotonic()
             del chunk  # not while the next one is decoded
     began = time.monotonic()
     made = publish_video(home, item.key, temporary, suffix)
+    pieces.drop()
     context.emit("artifact", key=item.key, path=str(made.path), bytes=made.bytes, seconds=time.monotonic() - began)
 
 

@@ -80,6 +80,14 @@ class Grid:
         starts = [span.target.start for span in self.time]
         return [after - start for start, after in zip(starts, [*starts[1:], self.size[0]], strict=True)]
 
+    def left(self, begin: int) -> tuple[int, tuple[int, ...]]:
+        """Without the first `begin` chunks: the first temporal row that is needed, and the rows that finish chunks."""
+        wanted = tuple(row for row, done in enumerate(self.chunks()) if done)[begin:]
+        if not wanted:
+            return len(self.time), ()
+        start = self.time[wanted[0]].target.start
+        return next(row for row, span in enumerate(self.time) if span.target.stop > start), wanted
+
 
 def decode_grid(frames: int, height: int, width: int, sizes: TileSizes | None) -> Grid:
     """Tiles of a latent of that size. The longer side gets the tile size, the other one its share of it."""
@@ -113,17 +121,23 @@ def encode_grid(frames: int, height: int, width: int, sizes: TileSizes | None) -
     return Grid(_normalised(time), space(height), space(width))
 
 
-def decode_tiles(decode: Callable[[Box], Floats], grid: Grid) -> Iterator[Floats]:
+def decode_tiles(decode: Callable[[Box], Floats], grid: Grid, begin: int = 0) -> Iterator[Floats]:
     """Finished frames [n, height, width, 3] in order; `grid.chunks()` says how many at a time, and none is empty.
 
-    decode: a box of latents -> its pixels [frames, height, width, 3].
+    decode: a box of latents -> its pixels [frames, height, width, 3]. With `begin`, the first so many pieces are left
+    out; the others are the same to the bit, and only tiles that they see are decoded.
     """
+    first, wanted = grid.left(begin)
+    if not wanted:
+        return
     if grid.count == 1:
         yield decode((grid.time[0].source, grid.rows[0].source, grid.columns[0].source))
         return
     _, height, width = grid.size
     carried = np.zeros((0, height, width, 3), np.float32)
-    for time, done in zip(grid.time, grid.chunks(), strict=True):
+    for row, (time, done) in enumerate(zip(grid.time, grid.chunks(), strict=True)):
+        if row < first:
+            continue
         frames = np.zeros((time.target.stop - time.target.start, height, width, 3), np.float32)
         frames[: len(carried)] = carried
         carried = carried[:0].copy()  # not two of them while the tiles are decoded
@@ -133,7 +147,7 @@ def decode_tiles(decode: Callable[[Box], Floats], grid: Grid) -> Iterator[Floats
                 _blend(frames, part, (time, rows, columns))
                 del part
         carried = frames[done:].copy()
-        if done:
+        if row in wanted:
             yield frames[:done]
         del frames
 

@@ -37,15 +37,17 @@ def decode(
     noise: Noise | None = None,
     progress: Progress = lambda done, total: None,
     beat: Beat = lambda: None,
+    begin: int = 0,
 ) -> Iterator[Frames]:
     """Latent -> uint8 frames in order, a chunk at a time; without sizes, or when one tile holds it all, at once.
 
-    `weights` are the decoder's, in `dtype`. WorkerFailed when the decoder gives values that are no numbers.
+    `weights` are the decoder's, in `dtype`. `begin`: how many of the first chunks are there already, and left out.
+    WorkerFailed when the decoder gives values that are no numbers.
     """
     x = latent.transpose(0, 2, 3, 4, 1).astype(dtype)
     _, frames, height, width, _ = x.shape
     grid = decode_grid(frames, height, width, sizes)
-    counted = _counter(progress, grid.count)
+    counted = _counter(progress, grid.count, grid.left(begin)[0] * len(grid.rows) * len(grid.columns))
 
     def tile(box: Box) -> Floats:
         pixels = vae_decoder.decode(weights, config, statistics, x[:, *box], noise, _watch(beat))
@@ -53,7 +55,7 @@ def decode(
         counted()
         return result
 
-    for chunk in decode_tiles(tile, grid):
+    for chunk in decode_tiles(tile, grid, begin):
         done = to_uint8(chunk)
         del chunk  # a view of a whole row of tiles, which would live on while the next one is decoded
         yield done
@@ -121,8 +123,7 @@ def _watch(beat: Beat) -> Callable[[mx.array], None]:
     return watch
 
 
-def _counter(progress: Progress, total: int) -> Callable[[], None]:
-    done = 0
+def _counter(progress: Progress, total: int, done: int = 0) -> Callable[[], None]:
 
     def count() -> None:
         nonlocal done

@@ -190,3 +190,25 @@ def test_sizes_that_cannot_be(sizes: tuple[int, int, int, int], word: str) -> No
 def test_tiles_too_small_to_encode_with() -> None:
     with pytest.raises(UsageError, match="overlap"):
         encode_grid(9, 128, 128, TileSizes(64, 32, None, 0))
+
+
+@given(LENGTHS, st.integers(1, 3), SIZES, st.integers(0, 12))
+def test_pieces_may_be_left_out_at_the_beginning(frames: int, width: int, sizes: TileSizes, begin: int) -> None:
+    """To the bit, and no tile is decoded that none of the wanted frames sees."""
+    grid = decode_grid(frames, 2, width, sizes)
+    seen: list[Box] = []
+
+    def decode(box: Box) -> Floats:
+        seen.append(box)
+        time, rows, columns = box
+        shape = (8 * (time.stop - time.start) - 7, 32 * (rows.stop - rows.start), 32 * (columns.stop - columns.start))
+        return np.random.default_rng(time.start + 100 * columns.start).random((*shape, 3), dtype=np.float32)
+
+    whole = list(decode_tiles(decode, grid))
+    seen.clear()
+    rest = list(decode_tiles(decode, grid, begin))
+    assert len(rest) == len(whole[begin:])
+    assert all((one == other).all() for one, other in zip(rest, whole[begin:], strict=True))
+    start = sum(map(len, whole[:begin]))
+    needed = [span for span in grid.time if span.target.stop > start and rest]
+    assert len(seen) == len(needed) * len(grid.rows) * len(grid.columns)
