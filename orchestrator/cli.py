@@ -16,6 +16,7 @@ from orchestrator.commands.ends import report
 from orchestrator.commands.generate import generate, resume
 from orchestrator.commands.pages import GroupPage, Page
 from orchestrator.commands.plan import plan
+from orchestrator.commands.report import report_command
 from orchestrator.commands.reuse import decode, promote
 from orchestrator.commands.runs import delete_command, list_command, runs, show_command
 from orchestrator.display.streams import Stream, open_standard_streams
@@ -70,6 +71,7 @@ def build() -> typer.Typer:
     records.callback(invoke_without_command=True)(runs)
     records.command("list", cls=Page)(list_command)
     records.command("show", cls=Page)(show_command)
+    records.command("report", cls=Page)(report_command)
     records.command("delete", cls=Page)(delete_command)
     app.add_typer(records, name="runs")
     kept = typer.Typer(cls=GroupPage, rich_markup_mode=None)

@@ -72,6 +72,13 @@ class Tiles:
         return Tiles(spatial or None, spatial_overlap, temporal or None, temporal_overlap)
 
 
+def with_overlaps(pixels: int, frames: int) -> Tiles:
+    """Tiles of a size (0: whole) with the overlaps that the ladder has for such sizes."""
+    space = next((overlap for size, overlap in SPATIAL if size is not None and pixels >= size), SPATIAL[-1][1])
+    time = next((overlap for size, overlap in TEMPORAL if size is not None and frames >= size), TEMPORAL[-1][1])
+    return Tiles(pixels or None, space if pixels else _WHOLE[0], frames or None, time if frames else _WHOLE[1])
+
+
 @dataclass(frozen=True)
 class Cut:
     """What tiles make of a latent. Cells of the largest tile; tiles along each axis; cells in all tiles together.

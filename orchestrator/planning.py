@@ -17,7 +17,7 @@ from orchestrator.memory_advice import does_not_fit
 from orchestrator.memory_backends import BACKENDS, Backend
 from orchestrator.memory_budget import Budget, total_for_tiles
 from orchestrator.memory_plan import StageMemory, choose_tiles, stage_memory, whole_weights
-from orchestrator.memory_tiles import Tiles, stated_budget
+from orchestrator.memory_tiles import Tiles, normal, stated_budget
 from orchestrator.pipeline import StagePlan
 from orchestrator.recipe import Recipe
 from weights.header import read_header
@@ -52,12 +52,13 @@ def networks_of(stage: StagePlan) -> dict[str, Network]:
 
 def tiles_for(recipe: Recipe, weights: WeightsSet, machine: Machine, dtype: str) -> Tiles:
     """The recipe's own tiles, or those that the ladder gives for the stated budget."""
-    if recipe.tiles is not None:
-        return Tiles.from_recipe(recipe.tiles)
     backend = BACKENDS[machine.backend]
     networks = {"vae_decoder": Network(select(weights.vae.path, "vae_decoder"))}
+    work = work_of("decode", recipe, networks, dtype, None)
+    if recipe.tiles is not None:
+        return normal(work.result, Tiles.from_recipe(recipe.tiles))
     stated = stated_budget(recipe.memory, total_for_tiles(machine), backend.stated_share)
-    return choose_tiles(work_of("decode", recipe, networks, dtype, None), backend, stated)
+    return choose_tiles(work, backend, stated)
 
 
 def plan_stages(recipe: Recipe, stages: Sequence[StagePlan], given: Means) -> dict[str, StageMemory]:

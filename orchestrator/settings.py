@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 from orchestrator import sizes
+from orchestrator.memory_tiles import Tiles
 from orchestrator.presets import (
     DISTILLED_STEPS,
     NEGATIVE_PROMPT,
@@ -66,6 +67,7 @@ class Settings:
     keep_base: bool | None = None
     noise: str | None = None
     memory: int | None = None
+    tiles: tuple[int, ...] | None = None
     loras: tuple[LoraChoice, ...] | None = None
     quantize: int | None = None
     generate_audio: bool = False
@@ -176,6 +178,7 @@ def settle(checked: Checked, facts: ModelFacts) -> Recipe:
         keep_base=bool(asked.keep_base) and temporal,
         noise=asked.noise,
         memory=asked.memory,
+        tiles=asked.tiles,
         play_fps=None if asked.play_fps is None else str(asked.play_fps),
         loras=asked.loras or (),
         quantize=asked.quantize,
@@ -206,6 +209,9 @@ def notes(checked: Checked, recipe: Recipe, facts: ModelFacts, backend: str) -> 
     return tuple(found)
 
 
+_SIZES = ("height", "width", "size", "frames", "temporal", "preset", "pipeline", "memory")
+
+
 def with_recipe(recipe: Recipe, settings: Settings) -> Settings:
     """Settings that repeat `recipe`, where `settings` says nothing else: explicit flags win."""
     base = Settings(
@@ -230,6 +236,7 @@ def with_recipe(recipe: Recipe, settings: Settings) -> Settings:
         keep_base=recipe.keep_base or None,
         noise=recipe.noise,
         memory=recipe.memory,
+        tiles=recipe.tiles,
         play_fps=None if recipe.play_fps is None else Fraction(recipe.play_fps),
         loras=recipe.loras or None,
         quantize=recipe.quantize,
@@ -249,6 +256,8 @@ def with_recipe(recipe: Recipe, settings: Settings) -> Settings:
         base = replace(base, height=None, width=None)
     if "height" in said or "width" in said:
         base = replace(base, size=None)
+    if not said.keys().isdisjoint(_SIZES):  # the tiles were chosen for another video, or for another budget
+        base = replace(base, tiles=None)
     if "steps" in said:
         base = replace(base, steps_stage1=None)
     if "random_seed" in said:
@@ -283,6 +292,12 @@ def _check_numbers(settings: Settings) -> None:
     ):
         if value is not None and not (math.isfinite(value) and low <= value <= high):
             raise UsageError(f"{flag} {value:g} is out of range: it must be between {low:g} and {high:g}.")
+    if settings.tiles is not None:
+        try:
+            Tiles.from_recipe(settings.tiles)
+        except ValueError as error:
+            advice = "Write --tiles 512x64: multiples of 32 pixels from 64 on, of 8 frames from 16 on."
+            raise UsageError(f"--tiles cannot be so: {error}.", advice=advice) from error
     if settings.memory is not None and not LEAST_MEMORY <= settings.memory <= 1 << 60:
         raise UsageError(f"A budget of {settings.memory:,} bytes is none; write for example --memory 24GB.")
     if len(settings.seeds or ()) > MAX_SEEDS:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orchestrator import sizes
 from orchestrator.commands.options import Flags
+from orchestrator.memory_tiles import with_overlaps
 from orchestrator.recipe import MAX_BYTES, LoraChoice, Recipe, WeightsChoice, recipe_from_json
 from orchestrator.settings import LEAST_MEMORY, MAX_SEEDS, Settings, with_recipe
 from weights.errors import UsageError
@@ -72,6 +73,7 @@ def settings_of(flags: Flags) -> Settings:
         keep_base=flags.keep_base,
         noise=absolute_if_said(flags.noise),
         memory=None if flags.memory is None else parse_memory(flags.memory),
+        tiles=None if flags.tiles is None else parse_tiles(flags.tiles),
         loras=None if not flags.lora else tuple(parse_lora(text) for text in flags.lora),
         quantize=flags.quantize,
         generate_audio=flags.generate_audio,
@@ -130,6 +132,14 @@ def integer(flag: str, text: str, what: str) -> int:
     if not _INTEGER.fullmatch(text):
         raise UsageError(f"{flag} {text!r:.60} is not {what}.")
     return int(text)
+
+
+def parse_tiles(text: str) -> tuple[int, ...]:
+    """`512x64`, pixels and frames, as a recipe has them: with the overlaps that go with such sizes."""
+    pixels, separator, frames = text.lower().partition("x")
+    if not separator or not all(part.strip().isdecimal() and len(part) < 9 for part in (pixels, frames)):
+        raise UsageError(f"--tiles {text!r:.60} is no size of tiles; write PIXELSxFRAMES, for example 512x64.")
+    return with_overlaps(int(pixels), int(frames)).as_recipe()
 
 
 def parse_memory(text: str) -> int:

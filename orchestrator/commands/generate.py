@@ -12,7 +12,7 @@ import typer
 
 from orchestrator.commands.asked import absolute, output_of, settings_of
 from orchestrator.commands.ends import Ended, relay_error
-from orchestrator.commands.options import Debug, Flags, Home, Json, Overwrite, Quiet, takes_flags
+from orchestrator.commands.options import Debug, Flags, Home, Json, NoRetry, Overwrite, Quiet, takes_flags
 from orchestrator.display import Display, open_display
 from weights.errors import UsageError
 
@@ -35,7 +35,11 @@ def generate(flags: Flags) -> None:
 
     display = open_display(json=flags.json, quiet=flags.quiet)
     again = resume_words(flags.home, flags.overwrite)
-    show(display, again, lambda on_event, interrupts: start(prepared, on_event=on_event, interrupts=interrupts))
+
+    def begin(on_event: OnEvent, interrupts: Any) -> None:
+        start(prepared, on_event=on_event, interrupts=interrupts, retry=not flags.no_retry)
+
+    show(display, again, begin)
 
 
 def resume(
@@ -46,6 +50,7 @@ def resume(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    no_retry: NoRetry = False,
     home: Home = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -59,7 +64,7 @@ def resume(
     from orchestrator.run import resume as start
 
     def go_on(on_event: OnEvent, interrupts: Any) -> None:
-        start(chosen, home=at, on_event=on_event, interrupts=interrupts, overwrite=overwrite)
+        start(chosen, home=at, on_event=on_event, interrupts=interrupts, overwrite=overwrite, retry=not no_retry)
 
     show(open_display(json=json, quiet=quiet), resume_words(home, overwrite), go_on)
 

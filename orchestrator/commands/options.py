@@ -40,6 +40,10 @@ Home = Annotated[
 Overwrite = Annotated[bool, option("--overwrite", help="Replace a file that is there.", panel=OUTPUT)]
 Json = Annotated[bool, option("--json", help="One JSON object per line on standard output.", panel=PROGRAM)]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Print nothing but the video's path.", panel=PROGRAM)]
+NoRetry = Annotated[
+    bool,
+    option("--no-retry", help="Do not start a worker again that ran out of memory, with less of it.", panel=MACHINE),
+]
 Debug = Annotated[bool, option("--debug", help="Show the traceback of an error.", panel=PROGRAM)]
 
 
@@ -144,9 +148,13 @@ class Flags:
     memory: Annotated[str | None, option(
         "--memory", metavar="SIZE", default="what the machine can give", panel=MACHINE,
         help="Budget of every worker: 24GB. As on a Mac, 1 GB is 2^30 bytes.")] = None
+    tiles: Annotated[str | None, option(
+        "--tiles", metavar="PIXELSxFRAMES", default="by --memory", panel=MACHINE,
+        help="Decode in tiles of that size, 512x64; smaller ones take less memory and more time. 0 is whole.")] = None
     quantize: Annotated[int | None, option(
         "--quantize", metavar="8|4", default="as stored", panel=MACHINE,
         help="Hold the transformer's weights in so few bits. A half or a quarter of the memory, less exact.")] = None
+    no_retry: NoRetry = False
     fp16: Annotated[bool, option(
         "--fp16", panel=MACHINE, help="16-bit compute: bfloat16 on a GPU; a CPU stays with float32.")] = False
     dtype: Annotated[str | None, option(

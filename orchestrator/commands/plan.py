@@ -12,7 +12,7 @@ from orchestrator.commands.generate import chosen_home
 from orchestrator.commands.options import Flags, takes_flags
 from orchestrator.commands.sheet import Line, write_lines
 from orchestrator.display.streams import Stream
-from orchestrator.display.words import count, file_size, memory_size, stage_label, video_words
+from orchestrator.display.words import count, duration, file_size, memory_size, stage_label, video_words
 
 
 @takes_flags
@@ -20,12 +20,13 @@ def plan(flags: Flags) -> None:
     """Say what generate would do, without doing it.
 
     Takes the same flags, and reads only the headers of the weights: the sizes on the way from base to output, the
-    stages, which of them are in the cache, and what each would read.
+    stages, which of them are in the cache, what each would read, and the memory that it would take.
     """
     settings, output = settings_of(flags), output_of(flags)
     home = chosen_home(flags.home)
+    from orchestrator.disk import check_disk
     from orchestrator.plan import describe
-    from orchestrator.prepare import prepare
+    from orchestrator.prepare import check_memory, prepare
 
     prepared = prepare(settings, home=home, output=output, overwrite=flags.overwrite, stop_after=flags.stop_after)
     report, recipe = describe(prepared).to_dict(), prepared.recipe.to_dict()
@@ -33,10 +34,12 @@ def plan(flags: Flags) -> None:
         from orchestrator.display.machine import json_line
 
         Stream(sys.stdout).write(json_line({**report, "recipe": recipe, "notes": list(prepared.notes)}))
-        return
-    write_lines(plan_lines(report, recipe))
-    for note in prepared.notes:
-        Stream(sys.stderr).write(f"note: {note}\n")
+    else:
+        write_lines(plan_lines(report, recipe))
+        for note in prepared.notes:
+            Stream(sys.stderr).write(f"note: {note}\n")
+    check_disk(prepared)
+    check_memory(prepared)
 
 
 def plan_lines(report: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[Line]:
@@ -50,8 +53,49 @@ def plan_lines(report: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator
     for stage in report["stages"]:
         yield from stage_lines(stage)
     yield []
+    yield from total_lines(report)
     for path in report["outputs"]:
         yield [("-> ", "dim"), (str(path), "")]
+
+
+def total_lines(report: Mapping[str, Any]) -> Iterator[Line]:
+    """Memory against the budget, disk, and the time where it is known."""
+    todo = [stage for stage in report["stages"] if not stage["cached"]]
+    if todo:
+        largest = max(todo, key=lambda stage: stage["memory"]["predicted"])
+        words = f"at most {memory_size(largest['memory']['predicted'])}, in {stage_label(largest['name'])}"
+        budget = f"; budget {memory_size(report['budget'])} ({report['budget_source']})"
+        yield [("memory    ", "bold"), (words, "" if report["fits"] else "red"), (budget, "dim")]
+    for room in report["rooms"] if todo else ():
+        enough = room["needed"] <= room["free"]
+        words = f"at most {file_size(room['needed'])} on the disk of {room['place']}"
+        yield [("disk      ", "bold"), (words, "" if enough else "red"), (f"; {file_size(room['free'])} free", "dim")]
+    if todo and report["seconds"] is not None:
+        yield [("time      ", "bold"), (f"about {duration(report['seconds'])}, as earlier runs took", "")]
+
+
+def memory_words(stage: Mapping[str, Any]) -> str:
+    """The predicted peak, how weights are held, tiles."""
+    memory = stage["memory"]
+    words = [f"peak {memory_size(memory['predicted'])}"]
+    if memory["holding"] not in ("in memory", "layer by layer"):
+        words.append(memory["holding"])
+    if memory["tile_count"] is not None:
+        words.append(tile_words(memory))
+    if not memory["fits"]:
+        words.append("does not fit")
+    if stage["seconds"] is not None:
+        words.append(f"about {duration(stage['seconds'])}")
+    return ", ".join(words)
+
+
+def tile_words(memory: Mapping[str, Any]) -> str:
+    """ "24 tiles of 512 pixels, 64 frames" """
+    if memory["tile_count"] == 1:
+        return "in one piece"
+    tiles = memory["tiles"]
+    sizes = [f"{tiles[axis]} {unit}" for axis, unit in (("spatial", "pixels"), ("temporal", "frames")) if tiles[axis]]
+    return f"{count(memory['tile_count'], 'tile')} of {', '.join(sizes)}"
 
 
 def recipe_words(recipe: Mapping[str, Any]) -> Iterator[str]:
@@ -75,6 +119,8 @@ def stage_lines(stage: Mapping[str, Any]) -> Iterator[Line]:
     if stage["cached"]:
         yield [label, (f"{'cached':<17}", "green"), (", ".join(words), "dim")]
         return
-    yield [label, (f"{'reads ' + file_size(stage['bytes']):<17}", ""), (", ".join(words), "dim")]
+    held = memory_words(stage)
+    style = "" if stage["memory"]["fits"] else "red"
+    yield [label, (f"{'reads ' + file_size(stage['bytes']):<17}", ""), (held, style), (", ".join(["", *words]), "dim")]
     for use in stage["weights"]:
         yield [(f"{'':10}{file_size(use['bytes']):>9}  {use['role']:<12} {Path(use['path']).name}", "dim")]
