@@ -41,7 +41,9 @@ class Played:
     announce: bool = True
     resumed: list[str] = field(default_factory=list)
 
-    def generate(self, prepared: Any, *, on_event: Callable[[dict[str, Any]], None], interrupts: Any) -> None:
+    def generate(
+        self, prepared: Any, *, on_event: Callable[[dict[str, Any]], None], interrupts: Any, retry: bool = True
+    ) -> None:
         for event in self.events:
             on_event(event)
         if isinstance(self.error, RelayError) and self.announce:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator import cli
-from orchestrator.commands.asked import parse_lora, parse_memory, parse_seeds
+from orchestrator.commands.asked import parse_lora, parse_memory, parse_seeds, parse_tiles
 from orchestrator.recipe import Recipe, WeightsChoice
 from orchestrator.settings import ModelFacts, Settings, check, settle
 from weights.errors import UsageError
@@ -68,6 +68,7 @@ ONE_FLAG_EACH: dict[str, tuple[list[str], object]] = {
     "codec": (["--codec", "ffv1"], "ffv1"),
     "keep_base": (["--keep-base"], True),
     "memory": (["--memory", "24GB"], 24 << 30),
+    "tiles": (["--tiles", "512x64"], (512, 64, 64, 24)),
     "loras": (["--lora", "/l.safetensors:0.5@stage1"], (("/l.safetensors", 0.5, "stage1"),)),
     "quantize": (["--quantize", "8"], 8),
     "generate_audio": (["--generate-audio"], True),
@@ -94,6 +95,31 @@ def test_every_setting_has_its_flag() -> None:
 def test_a_flag_changes_its_setting_and_no_other(asked: Asked, name: str, command: str) -> None:
     flags, value = ONE_FLAG_EACH[name]
     assert said(asked, "a fox", *flags, command=command) == replace(Settings("a fox"), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "tiles"),
+    [
+        ("256x32", (256, 64, 32, 16)),
+        ("128X16", (128, 32, 16, 8)),
+        ("0x64", (0, 64, 64, 24)),
+        ("512x0", (512, 64, 0, 24)),
+    ],
+)
+def test_tiles_get_the_overlaps_of_their_size(text: str, tiles: tuple[int, ...]) -> None:
+    assert parse_tiles(text) == tiles
+
+
+@pytest.mark.parametrize("text", ["512", "x", "axb", "512x", "-512x64", "1.5x2", "1" * 40 + "x64"])
+def test_what_are_no_tiles(text: str) -> None:
+    with pytest.raises(UsageError, match="--tiles"):
+        parse_tiles(text)
+
+
+@pytest.mark.parametrize("tiles", [(500, 64, 64, 24), (512, 64, 65, 24), (32, 0, 64, 24), (64, 64, 64, 24)])
+def test_tiles_that_the_decoder_cannot_take_are_refused(tiles: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="--tiles"):
+        check(Settings("a fox", tiles=tiles))
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

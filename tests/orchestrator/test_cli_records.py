@@ -86,12 +86,19 @@ def test_a_run_that_is_not_there(home_root: Path, capsys: Capture) -> None:
 def test_the_sheet_of_a_plan() -> None:
     recipe = {"prompt": "a fox", "preset": "max", "steps_stage1": 15, "steps_stage2": 3, "cfg": 5.0, "seeds": (1, 2)}
     use = {"role": "transformer", "path": "/w/ltx-2-19b-dev.safetensors", "bytes": 26_085_417_216}
+    memory = {"predicted": 21 << 30, "holding": "37 of 48 blocks in memory, the rest streamed", "fits": True}
+    memory |= {"tile_count": None, "tiles": None}
+    room = {"place": "/home", "needed": 300_000_000, "free": 80_000_000_000}
     report = {
+        "budget": 24 << 30, "budget_source": "--memory", "fits": True, "seconds": 200.0, "rooms": [room],
         "base": (704, 480), "output": (1408, 960), "output_frames": 193, "output_fps": "48",
         "dtype": "bfloat16", "backend": "metal", "outputs": ("/v/a-1.mp4", "/v/a-2.mp4"),
         "stages": [
             {"name": "text", "cached": True, "items": 1, "shape": None, "bytes": 5, "weights": [use]},
-            {"name": "stage1", "cached": False, "items": 2, "shape": (13, 15, 22), "bytes": 7000000, "weights": [use]},
+            {
+                "name": "stage1", "cached": False, "items": 2, "shape": (13, 15, 22), "bytes": 7000000,
+                "weights": [use], "memory": memory, "seconds": 100.0,
+            },
         ],
     }  # fmt: skip
     lines = ["".join(text for text, _ in line).rstrip() for line in plan_lines(report, {**recipe, "memory": 24 << 30})]
@@ -101,9 +108,13 @@ def test_the_sheet_of_a_plan() -> None:
         "preset max, 15 + 3 steps, CFG 5, seeds 1, 2, budget 24.0 GB, bfloat16 on metal",
         "",
         "text      cached",
-        "stage 1   reads 7 MB       2 results, latent 13x15x22",
+        "stage 1   reads 7 MB       peak 21.0 GB, 37 of 48 blocks in memory, the rest streamed, about 1m 40s, "
+        "2 results, latent 13x15x22",
         "            26.1 GB  transformer  ltx-2-19b-dev.safetensors",
         "",
+        "memory    at most 21.0 GB, in stage 1; budget 24.0 GB (--memory)",
+        "disk      at most 300 MB on the disk of /home; 80.0 GB free",
+        "time      about 3m 20s, as earlier runs took",
         "-> /v/a-1.mp4",
         "-> /v/a-2.mp4",
     ]
