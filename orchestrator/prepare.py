@@ -201,7 +201,9 @@ def find_weights(
         temporal_upscaler=choice.temporal_upscaler,
         loras=tuple(LoraRequest(path, strength, stage) for path, strength, stage in loras),
         quantize=quantize,
+        distilled_lora=choice.distilled_lora,
         model_variant=choice.model_variant or PRESETS[preset].variant,
+        model_version=choice.model_version,
         two_stage=two_stage,
         temporal=temporal,
     )

@@ -38,6 +38,8 @@ class WeightsChoice:
     spatial_upscaler: str | None = None
     temporal_upscaler: str | None = None
     model_variant: str | None = None
+    model_version: str | None = None
+    distilled_lora: str | None = None
 
 
 LoraChoice = tuple[str, float, str | None]

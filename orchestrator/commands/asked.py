@@ -66,6 +66,8 @@ def settings_of(flags: Flags) -> Settings:
             spatial_upscaler=absolute_if_said(flags.spatial_upscaler_weights),
             temporal_upscaler=absolute_if_said(flags.temporal_weights),
             model_variant=flags.model_variant,
+            model_version=flags.model_version,
+            distilled_lora=absolute_if_said(flags.distilled_lora),
         ),
         dtype=flags.dtype,
         fp16=flags.fp16,

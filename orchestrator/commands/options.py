@@ -128,6 +128,9 @@ class Flags:
     model_variant: Annotated[str | None, option(
         "--model-variant", metavar="|".join(VARIANTS), default="dev where it is there", panel=WEIGHTS,
         help="The model of stage 1.")] = None
+    model_version: Annotated[str | None, option(
+        "--model-version", metavar="2.0|2.3", default="what the files say", panel=WEIGHTS,
+        help="Of LTX-2, for files that do not tell, and where both are there.")] = None
     weights: Annotated[str | None, option(
         "--weights", metavar="FILE", panel=WEIGHTS, help="The checkpoint of both stages.")] = None
     weights_stage1: Annotated[str | None, option(
@@ -141,6 +144,9 @@ class Flags:
     temporal_weights: Annotated[str | None, option(
         "--temporal-weights", "--temporal-upscaler-weights", metavar="FILE", panel=WEIGHTS,
         help="The upscaler of the frame rate.")] = None
+    distilled_lora: Annotated[str | None, option(
+        "--distilled-lora", metavar="FILE", panel=WEIGHTS,
+        help="The LoRA that makes the dev checkpoint stage 2's model.")] = None
     lora: Annotated[list[str] | None, option(
         "--lora", metavar="FILE[:STRENGTH][@STAGE]", panel=WEIGHTS,
         help="Add a LoRA, of strength 1 unless said: style.safetensors:0.8@stage1. Again for several.")] = None

@@ -60,6 +60,8 @@ def a_folder(folder: Path) -> None:
         (["--spatial-upscaler-weights", str(DEV)], 3, "--spatial-upscaler-weights"),
         (["--gemma", str(DEV)], 3, "--gemma"),
         (["--model", "nowhere"], 3, "nowhere"),
+        (["--model-version", "3.0"], 3, "--model-version"),
+        (["--distilled-lora", str(SPATIAL)], 3, "--distilled-lora"),
         (["--no-such-flag"], 2, "--no-such-flag"),
         (["--cfg", "much"], 2, "--cfg"),
     ],

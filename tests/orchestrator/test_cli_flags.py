@@ -81,13 +81,14 @@ WEIGHTS: dict[str, str] = {
     "gemma": "--gemma",
     "spatial_upscaler": "--spatial-upscaler-weights",
     "temporal_upscaler": "--temporal-weights",
+    "distilled_lora": "--distilled-lora",
 }
 
 
 def test_every_setting_has_its_flag() -> None:
     missing = {field.name for field in fields(Settings)} - {"prompt", "weights", "noise", *ONE_FLAG_EACH}
     assert not missing
-    assert {field.name for field in fields(WeightsChoice)} == {*WEIGHTS, "model_variant"}
+    assert {field.name for field in fields(WeightsChoice)} == {*WEIGHTS, "model_variant", "model_version"}
 
 
 @pytest.mark.parametrize("name", ONE_FLAG_EACH)
@@ -134,6 +135,7 @@ def test_tiny_is_a_name_and_not_a_folder(asked: Asked, tmp_path: Path) -> None:
     assert said(asked, "a fox", "--model", "./tiny").weights.model == str(tmp_path / "tiny")
     assert said(asked, "a fox", "--noise", "n.safetensors").noise == str(tmp_path / "n.safetensors")
     assert said(asked, "a fox", "--model-variant", "dev").weights.model_variant == "dev"
+    assert said(asked, "a fox", "--model-version", "2.3").weights.model_version == "2.3"
 
 
 @pytest.mark.parametrize(
