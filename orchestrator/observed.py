@@ -65,12 +65,12 @@ class Observed:
         self.stalled = True
         return silence
 
-    def usages(self, limits: tuple[int | None, ...], address_space: int | None) -> tuple[Usage, ...]:
-        """The last samples of the process against each limit, and of its address space against that one's. Bytes."""
+    def usages(self, limits: tuple[int | None, ...]) -> tuple[Usage, ...]:
+        """The last samples of the process against each limit, and against those that it has of its own. Bytes."""
         process = max(self._vitals.resident if self._vitals else 0, self._said)
         usages = [Usage(process, limit) for limit in limits if limit is not None]
-        if self._vitals is not None and address_space is not None:
-            usages.append(Usage(self._vitals.virtual, address_space))
+        if self._vitals is not None:
+            usages += [Usage(size, limit) for size, limit in self._vitals.limited]
         return tuple(usages)
 
     def counts(self, name: str) -> dict[str, int]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import selectors
 import signal
 import subprocess
@@ -252,7 +251,6 @@ class _Worker:
         """All of it in one record."""
         assert self.process is not None
         assert self.status is not None
-        address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
         oom_kills = cgroup.oom_kills()
         end = classify(
             Evidence(
@@ -263,7 +261,7 @@ class _Worker:
                 oom_kills=(oom_kills or 0) - (self.oom_kills or 0),
                 sent=tuple(self.interrupts.sent),
                 interrupted=self.interrupts.exit_code,
-                usages=self.observed.usages(limits, None if address_space == resource.RLIM_INFINITY else address_space),
+                usages=self.observed.usages(limits),
                 backend=backend,
                 log_tail=log_tail,
             )

@@ -1,7 +1,7 @@
 """A worker's memory, seen from outside while it lives.
 
-On Linux resident, peak and virtual size from /proc. Elsewhere from psutil, without a peak; on macOS the resident size
-leaves out Metal's memory, so there the worker's own `memory` events say more.
+On Linux resident size and peak from /proc, with the limits that the process itself is under. Elsewhere from psutil,
+without a peak; on macOS the resident size leaves out Metal's memory, so there the worker's own `memory` events say more.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+_LIMITED = {"VmSize": "Max address space", "VmData": "Max data size"}
+
 
 @dataclass(frozen=True)
 class Vitals:
-    """Bytes. `peak` is the true maximum of the resident size so far where the system keeps one, else `resident`."""
+    """Bytes. `peak` is the true maximum of the resident size so far where the system keeps one, else `resident`.
+
+    limited: sizes that the process has limits of its own for (`ulimit -v`, `ulimit -d`), each with its limit.
+    """
 
     resident: int
     peak: int
-    virtual: int
+    limited: tuple[tuple[int, int], ...] = ()
 
 
 def read_vitals(pid: int) -> Vitals | None:
@@ -34,12 +39,28 @@ def _from_proc(pid: int) -> Vitals | None:
     for line in lines:
         name, _, text = line.partition(":")
         words = text.split()
-        if name in ("VmRSS", "VmHWM", "VmSize") and words and words[0].isdigit():
+        if name in ("VmRSS", "VmHWM", *_LIMITED) and words and words[0].isdigit():
             sizes[name] = int(words[0]) * 1024
     if "VmRSS" not in sizes:
         return None
     resident = sizes["VmRSS"]
-    return Vitals(resident, max(resident, sizes.get("VmHWM", 0)), sizes.get("VmSize", 0))
+    limited = tuple((sizes[name], limit) for name, limit in _limits(pid).items() if name in sizes)
+    return Vitals(resident, max(resident, sizes.get("VmHWM", 0)), limited)
+
+
+def _limits(pid: int) -> dict[str, int]:
+    """The process's own limits, by the name of what they limit in its status."""
+    try:
+        lines = Path(f"/proc/{pid}/limits").read_text(errors="replace").splitlines()
+    except OSError:
+        return {}
+    found = {}
+    for name, title in _LIMITED.items():
+        for line in lines:
+            words = line.removeprefix(title).split()
+            if line.startswith(title) and words and words[0].isdigit():
+                found[name] = int(words[0])
+    return found
 
 
 def _from_psutil(pid: int) -> Vitals | None:
@@ -49,4 +70,4 @@ def _from_psutil(pid: int) -> Vitals | None:
         memory = psutil.Process(pid).memory_info()
     except (psutil.Error, OSError):
         return None
-    return Vitals(int(memory.rss), int(memory.rss), int(memory.vms))
+    return Vitals(int(memory.rss), int(memory.rss))
