@@ -12,8 +12,8 @@ FAULTS = 12
 
 def test_a_sample_of_the_campaign(tmp_path: Path) -> None:
     scenario = Scenario("max", tmp_path / "max").prepare()
-    faults = faults_of(scenario, ("stage1", "stage2", "decode"))
-    assert len(faults) > 150
+    faults = faults_of(scenario, ("stage2", "decode"))
+    assert len(faults) > 100
     outcomes = carry_out([scenario], sample(faults, FAULTS, seed=5), tmp_path, jobs=2, say=False)
     found = report(outcomes, 0)
     assert not found["problems"]

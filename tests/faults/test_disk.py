@@ -35,10 +35,8 @@ def fill(folder: Path) -> None:
     "point",
     [
         "text.event.started",
-        "stage1.event.item",
         "stage1.step.computed:2",
         "stage2.write.opened:2",
-        "run.event.stage_done:3",
         "decode.event.item",
     ],
 )

@@ -131,9 +131,6 @@ def test_decode_never_overwrites_the_first_video(finished: Ended, place: Place) 
     ("change", "runs"),
     [
         (("--steps-stage2", "2"), ["stage2", "temporal", "decode"]),
-        (("--no-temporal",), ["decode"]),
-        (("--codec", "hevc"), ["decode"]),
-        (("--play-fps", "24"), ["decode"]),
         (("--fps", "12"), ["stage1", "stage2", "temporal", "decode"]),
     ],
 )
