@@ -1,7 +1,7 @@
 """A worker's memory, seen from outside while it lives.
 
 On Linux resident size and peak from /proc, with the limits that the process itself is under. Elsewhere from psutil,
-without a peak; on macOS the resident size leaves out Metal's memory, so there the worker's own `memory` events tell more.
+without a peak; on macOS the resident size leaves out Metal's memory, so there its own `memory` events say more.
 """
 
 from __future__ import annotations
