@@ -34,6 +34,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "fps": st.sampled_from([None, Fraction(24), Fraction(24000, 1001), Fraction(12)]),
     "play_fps": st.sampled_from([None, Fraction(24), Fraction(48), Fraction(12)]),
     "steps_stage1": st.sampled_from([2, 3]),
+    "steps_stage2": st.sampled_from([None, 2, 3, 4]),
     "cfg": st.sampled_from([1.0, 3.0, 3.5]),
     "guidance_rescale": st.sampled_from([0.0, 0.7]),
     "stg": st.sampled_from([0.0, 1.0]),
@@ -46,6 +47,11 @@ ASKED = st.fixed_dictionaries(FIELDS)
 CHANGES = st.lists(st.sampled_from(sorted(FIELDS)), max_size=2, unique=True).flatmap(
     lambda names: st.fixed_dictionaries({name: FIELDS[name] for name in names})
 )
+
+
+def recipe_of(weights: WeightsSet, asked: dict[str, Any]) -> Recipe:
+    """One stage has no steps of stage 2."""
+    return make(weights, **{**asked, **({"steps_stage2": None} if asked["preset"] == "dev" else {})})
 
 
 def decisive(recipe: Recipe, seed: int) -> dict[str, tuple[Any, ...]]:
@@ -74,7 +80,7 @@ def decisive(recipe: Recipe, seed: int) -> dict[str, tuple[Any, ...]]:
 def test_keys_are_shared_exactly_where_bits_are(
     weights: WeightsSet, asked: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    one, other = make(weights, **asked), make(weights, **{**asked, **changes})
+    one, other = recipe_of(weights, asked), recipe_of(weights, {**asked, **changes})
     first, second = keys(stages_of(weights, one)), keys(stages_of(weights, other))
     for place, seed in enumerate(one.seeds):
         for other_place, other_seed in enumerate(other.seeds):
@@ -88,7 +94,7 @@ def test_keys_are_shared_exactly_where_bits_are(
 
 @given(ASKED)
 def test_no_two_stages_or_seeds_share_a_key(weights: WeightsSet, asked: dict[str, Any]) -> None:
-    recipe = make(weights, **asked)
+    recipe = recipe_of(weights, asked)
     found = [key for stage in keys(stages_of(weights, recipe)).values() for key in stage]
     assert len(set(found)) == len(found)
 
@@ -96,7 +102,7 @@ def test_no_two_stages_or_seeds_share_a_key(weights: WeightsSet, asked: dict[str
 @given(ASKED)
 def test_the_recipe_alone_gives_the_same_keys(weights: WeightsSet, asked: dict[str, Any]) -> None:
     """As recipe.json it goes through text; what it says of memory or of its other seeds changes nothing."""
-    recipe = make(weights, **asked)
+    recipe = recipe_of(weights, asked)
     read = recipe_from_json(recipe.to_json())
     assert keys(stages_of(weights, read)) == keys(stages_of(weights, recipe))
     alone = replace(read, seeds=read.seeds[-1:], memory=1 << 40)
