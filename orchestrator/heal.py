@@ -53,7 +53,8 @@ def sentence(memory: StageMemory, end: WorkerEnd) -> str:
     work = memory.work
     last = "from its last step" if work.blocks else "again"
     if memory.holding.spare:
-        how = "with no cache and short command buffers" + (", one block at a time" if work.blocks else "")
+        alone = work.blocks and memory.holding.resident_blocks == 0
+        how = "with no cache and short command buffers" + (", one block at a time" if alone else "")
     else:
         how = f"with its weights {holding_words(work, memory.holding)}"
     return f"{what_happened(memory, end)}; trying {last} {how}."
