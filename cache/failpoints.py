@@ -6,6 +6,7 @@ A point is named `<scope>.<name>`: the scope is the stage of a worker, and `run`
 n-th hit in that process, the first by default. What can be done there:
 
     kill, kill-parent, kill-both    SIGKILL to this process, to the one that started it, to both
+    orphan                          SIGKILL to the process that started it, and nothing goes on from here
     interrupt-parent                SIGINT to the process that started it
     stop                            SIGSTOP to this process
     exit, abort                     the process ends with status 1, or crashes
@@ -29,7 +30,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 VARIABLE = "LTX_RELAY_FAILPOINTS"
-ACTIONS = ("kill", "kill-parent", "kill-both", "interrupt-parent", "stop", "exit", "abort", "enospc", "hang")
+ACTIONS = ("kill", "kill-parent", "kill-both", "orphan", "interrupt-parent", "stop", "exit", "abort", "enospc", "hang")
 _RULE = re.compile(r"([a-z0-9_.-]+)(?::([1-9][0-9]*))?=(\S+)")
 
 
@@ -83,7 +84,9 @@ def act(action: str, point: str) -> None:
             os.abort()
         case "enospc":
             raise OSError(errno.ENOSPC, f"No space left on device (the failpoint {point})")
-        case "hang":
+        case "hang" | "orphan":
+            if action == "orphan":
+                os.kill(os.getppid(), signal.SIGKILL)
             while True:
                 time.sleep(3600)
 

@@ -9,6 +9,7 @@ before and after it is saved, each file before it is written, before it gets its
 
     kill              of a worker or of the orchestrator: SIGKILL to the process that is there
     kill-parent       of a worker: SIGKILL to the orchestrator, while the worker goes on
+    orphan            at each event of a worker: the same, while the worker does not move from where it is
     enospc            at each file that is written: the disk is full
     interrupt-parent  at each event of a worker: Ctrl-C in the orchestrator
 
@@ -52,7 +53,7 @@ def actions(point: Point) -> list[str]:
     """What is done at a point."""
     if point.scope == "run":
         return ["kill", "enospc"] if point.name == "write.opened" else ["kill"]
-    chosen = ["kill", "kill-parent"]
+    chosen = ["kill", "orphan" if point.name.startswith("event.") else "kill-parent"]
     if point.name == "write.opened":
         chosen.append("enospc")
     if point.name in ("event.step", "event.loaded"):
@@ -111,8 +112,14 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
 
 def victim(fault: Fault) -> str:
     """The fault as the tables name it."""
-    where = "orchestrator" if fault.point.scope == "run" or fault.action.endswith("parent") else "worker"
-    kind = {"kill-parent": "kill -9", "kill": "kill -9", "enospc": "disk full", "interrupt-parent": "Ctrl-C"}
+    where = "orchestrator" if fault.point.scope == "run" or fault.action.endswith(("parent", "orphan")) else "worker"
+    kind = {
+        "kill-parent": "kill -9",
+        "orphan": "kill -9",
+        "kill": "kill -9",
+        "enospc": "disk full",
+        "interrupt-parent": "Ctrl-C",
+    }
     return f"{kind[fault.action]}, {where}"
 
 

@@ -13,7 +13,7 @@ ORPHAN_SECONDS = 2.0
 CODES = {
     "kill": (7,),  # of a worker; the orchestrator's own is below
     "kill-parent": (-signal.SIGKILL,),
-    "kill-both": (-signal.SIGKILL,),
+    "orphan": (-signal.SIGKILL,),
     "enospc": (4,),
     "interrupt-parent": (130,),
 }

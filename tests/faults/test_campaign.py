@@ -14,7 +14,13 @@ def test_a_sample_of_the_campaign(tmp_path: Path) -> None:
     scenario = Scenario("max", tmp_path / "max").prepare()
     faults = faults_of(scenario, ("stage2", "decode"))
     assert len(faults) > 100
-    outcomes = carry_out([scenario], sample(faults, FAULTS, seed=5), tmp_path, jobs=2, say=False)
+    # Between a result and the end of its state; between a video's two names; in the middle of a file.
+    renamed = max(fault.point.n for fault in faults if fault.point.rule.startswith("stage2.write.renamed"))
+    always = {f"stage2.write.renamed:{renamed}", "run.video.linked:1", "stage2.write.opened:2"}
+    chosen = [fault for fault in faults if fault.point.rule in always and fault.action == "kill"]
+    assert len(chosen) == 3
+    chosen += sample(faults, FAULTS - len(chosen), seed=5)
+    outcomes = carry_out([scenario], chosen, tmp_path, jobs=2, say=False)
     found = report(outcomes, 0)
     assert not found["problems"]
-    assert {outcome.fault.action for outcome in outcomes} == {"kill", "kill-parent", "enospc", "interrupt-parent"}
+    assert {fault.action for fault in chosen} == {"kill", "kill-parent", "orphan", "enospc", "interrupt-parent"}
