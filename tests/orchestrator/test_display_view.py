@@ -189,3 +189,11 @@ def test_rates_and_videos() -> None:
 def test_control_characters_never_reach_the_terminal() -> None:
     assert printable("a\x1b[31m b\n\tc\x00\u202e") == "a?[31m b c??"
     assert printable("日本語 émigré 🦊") == "日本語 émigré 🦊"
+
+
+def test_a_run_that_stopped_early_says_where_and_how_to_go_on() -> None:
+    stopped = {"event": "stopped", "stage": "stage1", "message": "stopped here, as asked; to go on: ltx-relay promote"}
+    assert remark(stopped) == stopped["message"]
+    assert remark({"event": "contact_sheet", "path": "/r/stage1.png"}) == "contact sheet: /r/stage1.png"
+    view = folded([{"event": "run_started", "stages": []}, stopped, {"event": "run_done", "seconds": 3.0}])
+    assert summary(view) == "Done in 3.0 s.", "not: 0 videos"
