@@ -113,7 +113,8 @@ def sweep_home(home: Home) -> int:
     """Removes what dead processes left half-written anywhere in the home; returns how many files. See `sweep`."""
     parents = (home.objects, home.runs)
     below = [Path(entry) for parent in parents if parent.is_dir() for entry in os.scandir(parent) if entry.is_dir()]
-    return sum(sweep(folder) for folder in (home.root, *home.folders, *below))
+    previews = [folder / "previews" for folder in below if folder.parent == home.runs]
+    return sum(sweep(folder) for folder in (home.root, *home.folders, *below, *previews))
 
 
 def _check_format(marker: Path) -> None:

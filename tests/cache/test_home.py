@@ -164,7 +164,8 @@ def test_an_error_anywhere_is_one_in_words(
 def test_the_sweep_of_a_home(home: Home) -> None:
     machine, pid, start = own_mark().split("-")
     dead = f".relay-{machine}-{pid}-{int(start) + 1}-00000000.tmp"
-    folders = [*home.folders, home.objects / "ab", home.runs / "20261122-193000-4f2a"]
+    run = home.runs / "20261122-193000-4f2a"
+    folders = [*home.folders, home.objects / "ab", run, run / "previews"]
     for folder in folders:
         folder.mkdir(exist_ok=True)
         (folder / dead).touch()
