@@ -3,11 +3,13 @@
     uv run python -m benchmarks.random_weights FOLDER
 
 Writes what the video path of LTX-2 19B reads: the checkpoint's video tensors (30.7 GB; the distilled one is a hard link
-to it, as random weights are alike), both upscalers, and Gemma 3 12B's text tensors (23.5 GB) with the tiny model's
-tokenizer. For measuring time and memory only: what such a model makes is noise.
+to it, as random weights are alike), both upscalers, Gemma 3 12B's text tensors (23.5 GB) with the tiny model's
+tokenizer, and the distilled LoRA (7.5 GB), beside the others in a folder FOLDER-lora that has no distilled checkpoint.
+For measuring time and memory only: what such a model makes is noise.
 
 Matrices are N(0, 1/inputs), norms are near their neutral value, biases and tables are small, so that activations stay
-of the order of one. Values are pieces of one pool of random numbers at odd offsets.
+of the order of one. The decoder's last layer is much smaller: its noise is faint, so that a video encoder takes as long
+for it as for a calm picture. Values are pieces of one pool of random numbers at odd offsets.
 """
 
 from __future__ import annotations
@@ -98,6 +100,10 @@ def scale_of(name: str, shape: list[int]) -> tuple[float, float]:
         return 0.0, 1.0 / math.prod(shape)
     if last == "learnable_registers":
         return 1.0, 0.0
+    if name.endswith(".lora_B.weight"):  # the product is a tenth of a weight
+        return 0.1 / math.sqrt(shape[1]), 0.0
+    if name == "vae.decoder.conv_out.conv.weight":
+        return 0.02 / math.sqrt(math.prod(shape[1:])), 0.0
     if last == "weight" and len(shape) == 1:
         # Gemma's norms multiply by one plus the weight.
         return 0.05, 0.0 if name.startswith("language_model.") else 1.0
@@ -146,6 +152,17 @@ def write_video_path(folder: Path, pool: Pool) -> None:
     os.link(folder / "ltx-2-19b-dev.safetensors", folder / "ltx-2-19b-distilled.safetensors")
 
 
+def write_lora(folder: Path, beside: Path, pool: Pool) -> None:
+    """The LoRA in a folder of its own, with links to everything but the distilled checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "ltx-2-19b-distilled-lora-384"
+    document = inventory(name)
+    write(folder / f"{name}.safetensors", document["tensors"], metadata_of(document), pool)
+    for other in ("ltx-2-19b-dev", "ltx-2-spatial-upscaler-x2-1.0", "ltx-2-temporal-upscaler-x2-1.0"):
+        (folder / f"{other}.safetensors").symlink_to((beside / f"{other}.safetensors").resolve())
+    (folder / "gemma-3-12b").symlink_to((beside / "gemma-3-12b").resolve())
+
+
 def write_gemma(folder: Path, pool: Pool) -> None:
     """The text tensors in one file per shard of the official model."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,13 +183,15 @@ def write_gemma(folder: Path, pool: Pool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", choices=("video", "gemma"), help="half of it: two of these can run at once")
+    parser.add_argument("--only", choices=("video", "gemma", "lora"), help="a part: all three can run at once")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    if asked.only != "gemma":
+    if asked.only in (None, "video"):
         write_video_path(asked.folder, Pool())
-    if asked.only != "video":
+    if asked.only in (None, "gemma"):
         write_gemma(asked.folder / "gemma-3-12b", Pool())
+    if asked.only in (None, "lora"):
+        write_lora(asked.folder.with_name(f"{asked.folder.name}-lora"), asked.folder, Pool())
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def sentence(memory: StageMemory, end: WorkerEnd) -> str:
     if memory.holding.spare:
         alone = work.blocks and memory.holding.resident_blocks == 0
         how = "with no cache and short command buffers" + (", one block at a time" if alone else "")
+    elif memory.holding.in_parts and memory.holding.resident_blocks is None:
+        how = "with each block computed part by part"
     else:
         how = f"with its weights {holding_words(work, memory.holding)}"
     return f"{what_happened(memory, end)}; trying {last} {how}."

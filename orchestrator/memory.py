@@ -28,6 +28,10 @@ from weights.lora import LoraMatch
 from weights.select import Selection
 
 
+ANOTHER_VIDEO = 8 << 20
+"""Bytes that an encoder leaves behind when a worker makes more than one video."""
+
+
 @dataclass(frozen=True)
 class Network:
     """What a worker reads in one role."""
@@ -68,19 +72,22 @@ class Holding:
     """How weights are held, and how frugally a worker computes; none of it changes a bit.
 
     resident_blocks: so many transformer blocks stay, the others come at each step, `prefetch` of them ahead of time;
-    None: all stay. spare: no buffer cache, and short command buffers.
+    None: all stay. in_parts: blocks are evaluated part by part, which takes less and keeps a GPU waiting for moments.
+    spare: no buffer cache, and short command buffers.
     """
 
     resident_blocks: int | None = None
     prefetch: int = 1
+    in_parts: bool = False
     spare: bool = False
 
     @property
     def params(self) -> dict[str, Any]:
         """What the job of a denoising stage says; nothing when everything stays."""
-        if self.resident_blocks is None:
-            return {}
-        return {"residency": {"resident_blocks": self.resident_blocks, "prefetch": self.prefetch}}
+        found: dict[str, Any] = {"in_parts": True} if self.in_parts else {}
+        if self.resident_blocks is not None:
+            found["residency"] = {"resident_blocks": self.resident_blocks, "prefetch": self.prefetch}
+        return found
 
 
 @dataclass(frozen=True)
@@ -170,7 +177,7 @@ def _text(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase]:
     )
     states = tokens.gemma_states(gemma.config, counts, work.dtype)
     projected = weights.held_bytes(projection, work.dtype)
-    flat = tokens.projection_activations(projection.config, counts, work.dtype)
+    flat = tokens.projection_activations(projection.config, counts, backend, work.dtype)
     connected = weights.held_bytes(connector, work.dtype)
     inside = tokens.connector_activations(connector.config, backend, work.dtype)
     return (
@@ -194,10 +201,13 @@ def _denoising(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase
     if holding.resident_blocks is not None:
         held = layers.streamed(holding.resident_blocks, holding.prefetch)
     inside = tokens.transformer_activations(
-        selection.config, work.result.tokens, work.passes, work.prompts, backend, work.dtype
+        selection.config, work.result.tokens, work.passes, work.prompts, backend, work.dtype, holding.in_parts
     )
     kept = work.items * video.latent_bytes(work.result, work.dtype) if work.stage == "stage2" else 0
-    return (Phase("loading", held, layers.loading, kept), Phase("denoising", held, inside + layers.decoded, kept))
+    decoded = layers.decoded
+    if backend.runs_behind:  # not one weight at a time, but those of a part or of a whole block
+        decoded = 2 * layers.decoded if holding.in_parts else layers.decoded_block
+    return (Phase("loading", held, layers.loading, kept), Phase("denoising", held, inside + decoded, kept))
 
 
 def _upsampling(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase]:
@@ -225,7 +235,7 @@ def _decode(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase]:
     inside = video.decoder_activations(selection.config, grid.tile, backend, work.dtype)
     latent = 2 * video.latent_bytes(work.result, work.dtype)
     decoding, encoding = video.assembly_bytes(work.result, grid)
-    encoder = video.encoder_bytes(work.codec, *work.size)
+    encoder = video.encoder_bytes(work.codec, *work.size) + (ANOTHER_VIDEO if work.items > 1 else 0)
     if backend.on_card:
         decoding = encoding = encoder = 0
     begun = encoder if grid.along[0] > 1 else 0  # the encoder has frames once the first row of tiles is done

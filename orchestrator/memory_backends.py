@@ -34,7 +34,9 @@ class Backend:
     cache: int
     """MLX's buffer cache, kept at most. On a card it is not in the peak: MLX gives it back before it would not fit."""
     block_units: float
-    """[tokens, width] arrays inside a transformer block, at its feed-forward layer."""
+    """[tokens, width] arrays inside a transformer block, evaluated whole. A GPU runs behind: all that a block makes."""
+    part_units: float
+    """The same while a block is evaluated part by part."""
     pass_units: float
     """More of them for each guidance pass."""
     scratch_units: float
@@ -42,8 +44,12 @@ class Backend:
     """The matrix library's own memory: so many [tokens, width] arrays, within these bounds."""
     gemma_units: float
     """[tokens, intermediate width] arrays inside a layer of Gemma."""
+    flat_units: float
+    """Arrays of the size of all of a prompt's hidden states, where they are projected."""
     residual_units: float
     """Activations of one size inside a residual block of the VAE."""
+    late_units: float
+    """More of them where operations are so short that what the one before held is still there."""
     grow_units: float
     """Arrays of the result's size inside an upsampling layer of the VAE."""
     picture_units: float
@@ -51,7 +57,9 @@ class Backend:
     latent_units: float
     """Whole activations of an upsampler that are alive, by pieces or not."""
     piece_units: float
-    """More of them, of a piece's size."""
+    """Operations on a piece, with what they read and make, that are alive at once."""
+    runs_behind: bool
+    """Whether what computes runs behind the program that feeds it: then all arrays of a graph are alive at once."""
     fused_attention: frozenset[str]
     """Dtypes in which no array of tokens x tokens is made."""
     direct_convolution: frozenset[str]
@@ -66,20 +74,24 @@ CPU = Backend(
     name="cpu",
     measured=True,
     on_card=False,
-    base=51 * MB,
-    text_base=8 * MB,
-    video_base=22 * MB,
+    base=54 * MB,
+    text_base=12 * MB,
+    video_base=26 * MB,
     cache=0,
     block_units=14.0,
+    part_units=14.0,
     pass_units=1.2,
-    scratch_units=7.0,
-    scratch=(8 * MB, 32 * MB),
+    scratch_units=14.0,
+    scratch=(12 * MB, 32 * MB),
     gemma_units=6.0,
+    flat_units=2.0,
     residual_units=4.9,
+    late_units=0.0,
     grow_units=4.1,
     picture_units=2.2,
     latent_units=3.0,
-    piece_units=3.5,
+    piece_units=1.5,
+    runs_behind=False,
     fused_attention=frozenset({"float32"}),
     direct_convolution=frozenset({"float32"}),
     share=0.85,
@@ -94,16 +106,20 @@ METAL = Backend(
     text_base=48 * MB,
     video_base=32 * MB,
     cache=512 * MB,
-    block_units=14.0,
-    pass_units=1.5,
+    block_units=24.0,
+    part_units=10.0,
+    pass_units=0.95,
     scratch_units=0.0,
     scratch=(0, 0),
-    gemma_units=4.0,
-    residual_units=6.0,
-    grow_units=4.5,
+    gemma_units=14.5,
+    flat_units=1.3,
+    residual_units=4.5,
+    late_units=0.7,
+    grow_units=4.0,
     picture_units=3.0,
     latent_units=2.5,
-    piece_units=8.0,
+    piece_units=2.0,
+    runs_behind=True,
     fused_attention=frozenset({"float32", "bfloat16", "float16"}),
     direct_convolution=frozenset({"float32", "bfloat16", "float16"}),
     share=1.0,
@@ -112,22 +128,26 @@ METAL = Backend(
 
 CUDA = Backend(
     name="cuda",
-    measured=False,
+    measured=True,
     on_card=True,
-    base=0,
+    base=32 * MB,
     text_base=0,
     video_base=0,
     cache=512 * MB,
-    block_units=16.0,
-    pass_units=1.5,
-    scratch_units=1.0,
-    scratch=(0, 256 * MB),
-    gemma_units=4.0,
-    residual_units=6.0,
-    grow_units=4.5,
+    block_units=22.85,
+    part_units=8.8,
+    pass_units=0.95,
+    scratch_units=0.0,
+    scratch=(0, 0),
+    gemma_units=14.5,
+    flat_units=1.3,
+    residual_units=3.55,
+    late_units=0.7,
+    grow_units=3.3,
     picture_units=3.0,
-    latent_units=2.5,
-    piece_units=8.0,
+    latent_units=2.05,
+    piece_units=2.0,
+    runs_behind=True,
     fused_attention=frozenset({"bfloat16", "float16"}),
     direct_convolution=frozenset({"float32", "bfloat16", "float16"}),
     share=0.92,

@@ -79,17 +79,23 @@ def stage_memory(work: Work, backend: Backend, limit: Budget, ratio: float = 1.0
     everything = made(Holding())
     if everything.fits or not work.blocks:
         return everything if everything.fits else made(Holding(spare=True))
-    low, high = -1, work.blocks - 1  # the most blocks that fit, by halving: a block more never takes less
+    in_parts = backend.runs_behind
+    low, high = -1, work.blocks  # the most blocks that fit, by halving: a block more never takes less
     while low < high:
         middle = (low + high + 1) // 2
-        if made(Holding(middle)).fits:
+        if made(keeping(middle, work.blocks, in_parts)).fits:
             low = middle
         else:
             high = middle - 1
     if low >= 0:
-        return made(Holding(low))
-    one_block = made(Holding(0, prefetch=0))
-    return one_block if one_block.fits else made(Holding(0, prefetch=0, spare=True))
+        return made(keeping(low, work.blocks, in_parts))
+    one_block = made(Holding(0, prefetch=0, in_parts=in_parts))
+    return one_block if one_block.fits else made(Holding(0, prefetch=0, in_parts=in_parts, spare=True))
+
+
+def keeping(blocks: int, of: int, in_parts: bool) -> Holding:
+    """So many of the transformer's blocks in memory."""
+    return Holding(blocks if blocks < of else None, in_parts=in_parts)
 
 
 def choose_tiles(work: Work, backend: Backend, stated: int) -> Tiles:
@@ -114,17 +120,19 @@ def tile_peak(work: Work, backend: Backend, tiles: Tiles) -> int:
 def more_frugal(memory: StageMemory, backend: Backend, *, gpu: bool) -> tuple[Holding, ...]:
     """What to try, in this order, after a worker ran out of memory or (`gpu`) the GPU gave up; it changes no bit.
 
-    Half as many blocks in memory, none, and last nothing that could be spared: one block, no cache, short command
-    buffers. The GPU's watchdog asks for the latter first.
+    Blocks part by part, where that takes less; half as many of them in memory; none; and last nothing that could be
+    spared: one block, no cache, short command buffers. The GPU's watchdog asks for the latter first.
     """
-    now, blocks = memory.holding, memory.work.blocks
+    now, blocks = replace(memory.holding, in_parts=backend.runs_behind and memory.work.blocks > 0), memory.work.blocks
     spares = gpu or backend.cache > 0
     steps = [replace(now, spare=True)] if gpu or (spares and not blocks) else []
     if blocks:
+        steps.append(replace(now, spare=now.spare or gpu))
         kept = blocks if now.resident_blocks is None else now.resident_blocks
-        steps += [Holding(fewer, now.prefetch, now.spare or gpu) for fewer in (kept // 2, 0) if fewer < kept]
-        steps.append(Holding(0, 0, spare=True))
-    return tuple(holding for index, holding in enumerate(steps) if holding not in (now, *steps[:index]))
+        fewer = [count for count in (kept // 2, 0) if count < kept]
+        steps += [replace(now, resident_blocks=count, spare=now.spare or gpu) for count in fewer]
+        steps.append(replace(now, resident_blocks=0, prefetch=0, spare=True))
+    return tuple(holding for index, holding in enumerate(steps) if holding not in (memory.holding, *steps[:index]))
 
 
 def with_holding(memory: StageMemory, backend: Backend, holding: Holding) -> StageMemory:

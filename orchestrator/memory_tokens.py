@@ -20,15 +20,22 @@ _WORD = re.compile(r"[A-Za-z_]+")
 
 
 def transformer_activations(
-    config: TransformerConfig, tokens: int, passes: int, prompts: int, backend: Backend, dtype: str
+    config: TransformerConfig,
+    tokens: int,
+    passes: int,
+    prompts: int,
+    backend: Backend,
+    dtype: str,
+    in_parts: bool = False,
 ) -> int:
     """Bytes at the peak of a denoising step, with rotary tables and all that is kept between steps.
 
-    passes: evaluations of the network per step; prompts: how many of the two contexts they need.
+    passes: evaluations of the network per step; prompts: how many of the two contexts they need; in_parts: whether
+    blocks are evaluated part by part.
     """
     size = ITEM_BYTES[dtype]
     one = tokens * config.inner_dim * size
-    inside = one * (backend.block_units + backend.pass_units * passes)
+    inside = one * ((backend.part_units if in_parts else backend.block_units) + backend.pass_units * passes)
     least, most = backend.scratch
     inside += min(most, max(least, backend.scratch_units * one))
     if dtype not in backend.fused_attention:
@@ -58,9 +65,9 @@ def count_tokens(text: str) -> int:
 
 
 def gemma_activations(config: GemmaConfig, tokens: tuple[int, ...], backend: Backend, dtype: str) -> int:
-    """Inside a layer, for the prompts one after the other in one graph."""
+    """Inside a layer, for the longer prompt: they take turns."""
     size = ITEM_BYTES[dtype]
-    inside = sum(tokens) * config.intermediate_size * size * backend.gemma_units
+    inside = max(tokens) * config.intermediate_size * size * backend.gemma_units
     if dtype not in backend.fused_attention:
         inside += config.num_attention_heads * max(tokens) ** 2 * size
     return int(inside)
@@ -71,12 +78,10 @@ def gemma_states(config: GemmaConfig, tokens: tuple[int, ...], dtype: str) -> in
     return (config.num_hidden_layers + 3) * sum(tokens) * config.hidden_size * ITEM_BYTES[dtype]
 
 
-def projection_activations(config: ProjectionConfig, tokens: tuple[int, ...], dtype: str) -> int:
-    """The longest prompt's states side by side, copied once more where they are multiplied, and the features."""
-    longest = max(tokens)
-    return (2 * longest * config.hidden_size * config.num_states + 2 * sum(tokens) * config.video_dim) * ITEM_BYTES[
-        dtype
-    ]
+def projection_activations(config: ProjectionConfig, tokens: tuple[int, ...], backend: Backend, dtype: str) -> int:
+    """The longest prompt's states side by side, where they are multiplied, and the features."""
+    flat = max(tokens) * config.hidden_size * config.num_states
+    return int((backend.flat_units * flat + 2 * sum(tokens) * config.video_dim) * ITEM_BYTES[dtype])
 
 
 def connector_activations(config: ConnectorConfig, backend: Backend, dtype: str) -> int:

@@ -18,8 +18,10 @@ from weights.architecture.vae import SPACE_SCALE, DecoderConfig
 
 MOST_VALUES = 1 << 30
 """Of one array: kernels index with 32 bits, and some multiply before they divide."""
-PIECE_VALUES = 1 << 24
+PIECE_VALUES = 1 << 22
 """As in workers/networks/upsampler.py; a test compares them."""
+LATE_BYTES = 400 << 20
+"""An activation from this size on takes a GPU so long that what the operation before it held is given back by then."""
 _UNFOLDED = 27
 _PIXEL = 3 * 4
 """Bytes of a pixel in float32."""
@@ -65,8 +67,10 @@ def decoder_activations(config: DecoderConfig, tile: LatentShape, backend: Backe
     for layer in layers[:-1]:
         if layer.grows:
             peaks.append(layer.inputs * (1 + unfolded) + backend.grow_units * layer.outputs)
-        else:
-            peaks.append(max(layer.inputs, layer.outputs) * (backend.residual_units + unfolded))
+            continue
+        values = max(layer.inputs, layer.outputs)
+        late = backend.late_units if values * size < LATE_BYTES else 0
+        peaks.append(values * (backend.residual_units + late + unfolded))
     last = layers[-1]
     peaks.append(last.inputs * (2 + unfolded) + backend.picture_units * last.outputs)
     return int(size * max(peaks))
@@ -75,12 +79,14 @@ def decoder_activations(config: DecoderConfig, tile: LatentShape, backend: Backe
 def assembly_bytes(latent: LatentShape, cut: Cut) -> tuple[int, int]:
     """Of the frames that tiles are put together in: while tiles are decoded, and while finished frames are encoded.
 
-    A single tile is not put together; its frames become bytes in an array of their own.
+    A single tile is not put together; its frames become bytes in an array of their own. The frames of a row are touched
+    when its first tile is there: while that is decoded, only those are in memory that the row before left.
     """
     frame = latent.height * latent.width * SPACE_SCALE**2
+    in_a_row = cut.row_frames if cut.along[1:] != (1, 1) else cut.carried
     if cut.count == 1:
         return 0, frame * (_PIXEL * cut.row_frames + 3 * cut.done)
-    return frame * _PIXEL * cut.row_frames, frame * (_PIXEL * (cut.row_frames + cut.carried) + 3 * cut.done)
+    return frame * _PIXEL * in_a_row, frame * (_PIXEL * (cut.row_frames + cut.carried) + 3 * cut.done)
 
 
 def encoder_bytes(codec: str, width: int, height: int) -> int:
@@ -95,13 +101,13 @@ def upsampler_activations(config: UpsamplerConfig, latent: LatentShape, backend:
     values = frames * height * width * config.width
     up = config.ratio[0]
     grown = (2 if config.time else 1) * latent.height * latent.width * up * up * config.width
-    piece = max(1, min(latent.frames, PIECE_VALUES // grown)) * grown
+    count = max(1, min(latent.frames, PIECE_VALUES // grown))
     unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED
-    # In a norm, float32.
-    pieces = piece * (backend.piece_units * 4 + unfolded * ITEM_BYTES[dtype])
+    # A piece is read with a frame of either neighbour, and its result made twice: with and without what is added.
+    pieces = grown * (backend.piece_units * (3 * count + 2) + unfolded * count)
     before = latent.frames * latent.height * latent.width * config.width
     whole = max(backend.latent_units * values, values + before * backend.latent_units)
-    return int(whole * ITEM_BYTES[dtype] + pieces)
+    return int((whole + pieces) * ITEM_BYTES[dtype])
 
 
 def latent_bytes(latent: LatentShape, dtype: str) -> int:

@@ -27,7 +27,7 @@ class Layers:
 
     raw: of the largest block as it is read, with its LoRAs. converted: whether what is held is not what was read,
     so that both are there while a block comes in (as `weights.stream` has it). decoded: the largest weight that is
-    decoded where it is used.
+    decoded where it is used; decoded_block: all of a block's.
     """
 
     top: int
@@ -36,6 +36,7 @@ class Layers:
     raw: int
     converted: bool
     decoded: int
+    decoded_block: int
 
     @property
     def resident(self) -> int:
@@ -76,15 +77,14 @@ def tensor_bytes(selection: Selection, name: str, stored: Stored, dtype: str, bi
     return prod(stored.info.shape) * ITEM_BYTES[dtype]
 
 
-def decoded_bytes(selection: Selection, dtype: str, bits: int | None) -> int:
-    """The largest weight that is decoded where it is used; 0 when all are held as they are multiplied."""
-    coded = (
-        prod(selection.shapes[name])
+def decoded_bytes(selection: Selection, dtype: str, bits: int | None) -> list[int]:
+    """Of each weight that is decoded where it is used; none when all are held as they are multiplied."""
+    return [
+        prod(selection.shapes[name]) * ITEM_BYTES[dtype]
         for name, stored in selection.tensors.items()
         if name in selection.shapes
         and (stored.info.dtype in (PACKED, FP8) or (bits is not None and quantisable(name, selection.shapes[name])))
-    )
-    return max(coded, default=0) * ITEM_BYTES[dtype]
+    ]
 
 
 def layers(
@@ -112,7 +112,8 @@ def layers(
                 raw[int(name[len(prefix) :].partition(".")[0])] += pair_bytes(pair)
     block, read = max(held, default=0), max(raw, default=0)
     converted = bool(loras) or not (1 - _SAME) * read <= block <= (1 + _SAME) * read
-    return Layers(top, block, count, read, converted, decoded_bytes(selection, dtype, bits))
+    coded = decoded_bytes(selection, dtype, bits)
+    return Layers(top, block, count, read, converted, max(coded, default=0), -(-sum(coded) // max(1, count)))
 
 
 def pair_bytes(pair: Any) -> int:

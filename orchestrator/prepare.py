@@ -158,7 +158,7 @@ def assemble(
         home=home,
         weights=weights,
         machine=machine,
-        environment=environment,
+        environment=environment.for_backend(machine.backend),
         dtype=dtype,
         means=given,
         memory=plan_stages(recipe, stages, given),

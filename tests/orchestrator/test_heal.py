@@ -51,20 +51,22 @@ def test_other_ends_are_not_tried_again(stages: dict[str, StageMemory], code: in
 
 
 def test_fewer_blocks_then_none_then_nothing_to_spare(stages: dict[str, StageMemory]) -> None:
-    last, started, said = heal(stages["stage2"], [5, 5, 5, 0])
+    last, started, said = heal(stages["stage2"], [5, 5, 5, 5, 0])
     assert last.code == 0
-    assert [memory.holding.resident_blocks for memory in started] == [None, 24, 0, 0]
-    assert [memory.holding.spare for memory in started] == [False, False, False, True]
-    assert said[0] == (
+    assert [memory.holding.resident_blocks for memory in started] == [None, None, 24, 0, 0]
+    assert [memory.holding.in_parts for memory in started] == [False, True, True, True, True]
+    assert [memory.holding.spare for memory in started] == [False, False, False, False, True]
+    assert said[0].endswith("trying from its last step with each block computed part by part.")
+    assert said[1] == (
         "Stage 2 ran out of memory; trying from its last step with its weights 24 of 48 blocks in memory, "
         "the rest streamed."
     )
-    assert "one block at a time" in said[2]
+    assert "one block at a time" in said[3]
 
 
 def test_it_ends_when_nothing_is_left(stages: dict[str, StageMemory]) -> None:
     last, started, _ = heal(stages["stage2"], [5] * 9)
-    assert (last.code, len(started)) == (5, 4)
+    assert (last.code, len(started)) == (5, 5)
     last, started, _ = heal(stages["text"], [5] * 9, CPU)
     assert (last.code, len(started)) == (5, 1)
 
@@ -92,7 +94,7 @@ def test_what_is_measured_is_what_was_predicted(stages: dict[str, StageMemory], 
 def test_an_entry_tells_how_much_was_streamed(stages: dict[str, StageMemory]) -> None:
     kept: Callable[..., Any] = lambda memory: entry(memory, end(0), CUDA, 5.0)  # noqa: E731
     whole = kept(stages["stage2"])
-    _, started, _ = heal(stages["stage2"], [5, 0])
+    _, started, _ = heal(stages["stage2"], [5, 5, 0])
     half = kept(started[-1])
     assert (whole.streamed, half.streamed) == (0.0, 0.5)
     assert whole.weights == half.weights, "it is the same model, however it is held"

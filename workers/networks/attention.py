@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from workers.networks.ops import Weights, attention, join_heads, linear, split_heads
+from workers.networks.ops import Settle, Weights, attention, join_heads, lazily, linear, split_heads
 from workers.networks.rope import Rope, rotate
 
 
@@ -32,23 +32,40 @@ def keys_values(
 
 
 def attend(
-    weights: Weights, name: str, x: mx.array, known: KeysValues, heads: int, eps: float, rope: Rope | None = None
+    weights: Weights,
+    name: str,
+    x: mx.array,
+    known: KeysValues,
+    heads: int,
+    eps: float,
+    rope: Rope | None = None,
+    settle: Settle = lazily,
 ) -> mx.array:
     """Attention of x [batch, tokens, width] over known keys and values, gated where the weights have a gate."""
     queries = mx.fast.rms_norm(linear(weights, f"{name}.to_q", x), weights[f"{name}.q_norm.weight"], eps)
     queries = _with_heads(queries, rope, heads)
+    settle(queries)
     result = attention(queries, known.keys, known.values, queries.shape[-1] ** -0.5)
     return _output(weights, name, x, result)
 
 
 def self_attention(
-    weights: Weights, name: str, x: mx.array, heads: int, eps: float, rope: Rope, perturbed: bool = False
+    weights: Weights,
+    name: str,
+    x: mx.array,
+    heads: int,
+    eps: float,
+    rope: Rope,
+    perturbed: bool = False,
+    settle: Settle = lazily,
 ) -> mx.array:
     """Attention of x over itself. `perturbed` (spatio-temporal guidance): each token gets its own value, none
     attend."""
     if perturbed:
         return _output(weights, name, x, split_heads(linear(weights, f"{name}.to_v", x), heads))
-    return attend(weights, name, x, keys_values(weights, name, x, heads, eps, rope), heads, eps, rope)
+    known = keys_values(weights, name, x, heads, eps, rope)
+    settle(*known)
+    return attend(weights, name, x, known, heads, eps, rope, settle)
 
 
 def _with_heads(x: mx.array, rope: Rope | None, heads: int) -> mx.array:

@@ -2,10 +2,14 @@
 
 Time is padded by repeating frames (ltx-core 1.0.0, `CausalConv3d`) or with zeros (the upsamplers), height and
 width with zeros or by reflection. How it is computed depends on the backend alone, never on a memory plan.
+
+`conv3d` is `convolve` of `surround`. Who has large activations calls them one after the other and lets go of the
+activation in between: its copy with a border is then the only one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import mlx.core as mx
@@ -20,6 +24,15 @@ Stride = tuple[int, int, int]
 _STRIDE_1: Stride = (1, 1, 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Surrounded:
+    """x with its border. On the host x alone, and where its frames stand in padded time: no copy is made there."""
+
+    x: mx.array
+    space: Space
+    sources: list[int | None] | None = None
+
+
 def conv3d(weights: Weights, name: str, x: mx.array, time: Time, space: Space, stride: Stride = _STRIDE_1) -> mx.array:
     """x [1, frames, height, width, channels] -> the same with the outputs of `<name>.weight` as channels.
 
@@ -27,19 +40,31 @@ def conv3d(weights: Weights, name: str, x: mx.array, time: Time, space: Space, s
     by itself. time: "causal" puts the first frame twice in front; "centred" puts the first frame in front and
     the last one behind; "zeros" puts a frame of zeros on either side; with "none" the result is two frames shorter.
     """
+    return convolve(weights, name, surround(weights, name, x, time, space, stride), stride)
+
+
+def surround(
+    weights: Weights, name: str, x: mx.array, time: Time, space: Space, stride: Stride = _STRIDE_1
+) -> Surrounded:
+    """The border that this convolution needs; see `conv3d`. Not evaluated."""
+    weight = weights[f"{name}.weight"]
+    time = time if weight.ndim == 5 and weight.shape[1] == 3 else "none"
+    if host.applies(x) and stride == _STRIDE_1:
+        return Surrounded(x, space, _sources(x.shape[1], time))
+    return Surrounded(_with_border(x, time, space), space)
+
+
+def convolve(weights: Weights, name: str, x: Surrounded, stride: Stride = _STRIDE_1) -> mx.array:
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if weight.ndim == 4:
         weight = weight[:, None]
-    sources = _sources(x.shape[1], time) if weight.shape[1] == 3 else list(range(x.shape[1]))
-    if host.applies(x) and stride == _STRIDE_1:
-        return host.convolve(x[0], weight, bias, sources, space == "reflect")[None]
+    if x.sources is not None:
+        return host.convolve(x.x[0], weight, bias, x.sources, x.space == "reflect")[None]
     # Metal's fast path wants no padding in depth, and takes it in height and width for nothing.
-    padding = 1 if space == "zeros" else 0
-    if space == "reflect":
-        x = _reflect(_reflect(x, 2), 3)
+    padding = 1 if x.space == "zeros" else 0
     if weight.shape[1] == 1:
-        return (mx.conv2d(x[0], weight[:, 0], stride=stride[1:], padding=padding) + bias)[None]
-    return mx.conv3d(_pad_time(x, time), weight, stride=stride, padding=(0, padding, padding)) + bias
+        return (mx.conv2d(x.x[0], weight[:, 0], stride=stride[1:], padding=padding) + bias)[None]
+    return mx.conv3d(x.x, weight, stride=stride, padding=(0, padding, padding)) + bias
 
 
 def _sources(frames: int, time: Time) -> list[int | None]:
@@ -51,18 +76,36 @@ def _sources(frames: int, time: Time) -> list[int | None]:
     return [0, *inner, frames - 1] if time == "centred" else [None, *inner, None]
 
 
-def _pad_time(x: mx.array, time: Time) -> mx.array:
-    if time == "none":
+def _with_border(x: mx.array, time: Time, space: Space) -> mx.array:
+    """The frames that time asks for, and with "reflect" a pixel on each side; zeros are left to the convolution.
+
+    One copy of x. What goes into its border comes from x again, not from the copy, which MLX can then write in place.
+    """
+    before, after = {"causal": (2, 0), "none": (0, 0)}.get(time, (1, 1))
+    side = 1 if space == "reflect" else 0
+    if not (before or after or side):
         return x
-    first, last = x[:, :1], x[:, -1:]
-    if time == "causal":
-        return mx.concatenate([first, first, x], axis=1)
-    if time == "zeros":
-        first = last = mx.zeros_like(first)
-    return mx.concatenate([first, x, last], axis=1)
+    if not side:
+        first, last = x[:, :1], x[:, -1:]
+        if time == "zeros":
+            first = last = mx.zeros_like(first)
+        return mx.concatenate([*[first] * before, x, *[last] * after], axis=1)
+    _, frames, height, width, _ = x.shape
+    y = mx.pad(x, [(0, 0), (before, after), (1, 1), (1, 1), (0, 0)])
+    inner, last_row, last_column = slice(before, before + frames), max(0, height - 2), max(0, width - 2)
+    y[:, inner, :1, 1:-1] = x[:, :, min(1, height - 1)][:, :, None]
+    y[:, inner, -1:, 1:-1] = x[:, :, last_row][:, :, None]
+    y[:, inner, :, :1] = _reflected(x[:, :, :, min(1, width - 1)], 2)[:, :, :, None]
+    y[:, inner, :, -1:] = _reflected(x[:, :, :, last_column], 2)[:, :, :, None]
+    if time != "zeros":
+        if before:
+            y[:, :before] = _reflected(_reflected(x[:, :1], 2), 3)
+        if after:
+            y[:, -after:] = _reflected(_reflected(x[:, -1:], 2), 3)
+    return y
 
 
-def _reflect(x: mx.array, axis: int) -> mx.array:
+def _reflected(x: mx.array, axis: int) -> mx.array:
     """One more on either side, the edge not repeated; a side of 1 repeats itself."""
     size = x.shape[axis]
     before, after = min(1, size - 1), max(0, size - 2)

@@ -41,15 +41,17 @@ def hidden_states(
     tables = [_tables(config, text.shape[0], length) for text in texts]
     states = list(texts)
     index = 0
-    yield states
+    yield list(states)
     for weights in layers:
-        states = [layer(config, weights, index, x, table) for x, table in zip(states, tables, strict=True)]
+        for number, table in enumerate(tables):
+            states[number] = layer(config, weights, index, states[number], table)
+            mx.eval(states[number])  # one text at a time
         del weights
         index += 1
         if index == config.num_hidden_layers:
             states = [_norm(config, final_norm, x) for x in states]
         mx.eval(states)
-        yield states
+        yield list(states)
     if index != config.num_hidden_layers:
         raise ValueError(f"{index} layers were given, Gemma has {config.num_hidden_layers}")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import mlx.core as mx
 import numpy as np
 
-from workers.networks.ops import Weights
+from workers.networks.ops import Weights, fused
 
 EPS = 1e-5
 
@@ -22,10 +22,11 @@ Statistics = tuple[mx.array, mx.array]
 
 def frame_statistics(x: mx.array, groups: int) -> Statistics:
     """Of each frame and each group of consecutive channels of x [frames, height, width, channels]."""
-    grouped = x.astype(mx.float32).reshape(*x.shape[:-1], groups, -1)
+    grouped = x.reshape(*x.shape[:-1], groups, -1)
     axes = [1, 2, 4]
-    mean = grouped.mean(axis=axes, keepdims=True)
-    return mean, mx.square(grouped - mean).mean(axis=axes, keepdims=True)
+    mean = grouped.astype(mx.float32).mean(axis=axes, keepdims=True)
+    mx.eval(mean)  # one copy in float32 at a time
+    return mean, _squared_distance(grouped, mean).mean(axis=axes, keepdims=True)
 
 
 def over_all_frames(pieces: Iterable[Statistics]) -> Statistics:
@@ -41,8 +42,22 @@ def over_all_frames(pieces: Iterable[Statistics]) -> Statistics:
 
 def apply(weights: Weights, name: str, x: mx.array, statistics: Statistics) -> mx.array:
     """(x - mean) / sqrt(variance + 1e-5) * weight + bias, in float32; back in the dtype of x, [frames, ...]."""
-    mean, variance = statistics
-    grouped = x.astype(mx.float32).reshape(*x.shape[:-1], mean.shape[3], -1)
-    normed = ((grouped - mean) * mx.rsqrt(variance + EPS)).reshape(x.shape)
+    mean, variance = (_per_channel(one, x.shape[-1]) for one in statistics)
     weight, bias = weights[f"{name}.weight"].astype(mx.float32), weights[f"{name}.bias"].astype(mx.float32)
-    return (normed * weight + bias).astype(x.dtype)
+    return _normed(x, mean, mx.rsqrt(variance + EPS) * weight, bias)
+
+
+def _per_channel(statistic: mx.array, channels: int) -> mx.array:
+    """[frames, 1, 1, groups, 1] -> [frames, 1, 1, channels]"""
+    frames, _, _, groups, _ = statistic.shape
+    return mx.repeat(statistic.reshape(frames, 1, 1, groups), channels // groups, axis=-1)
+
+
+@fused
+def _squared_distance(x: mx.array, mean: mx.array) -> mx.array:
+    return mx.square(x.astype(mx.float32) - mean)
+
+
+@fused
+def _normed(x: mx.array, mean: mx.array, factor: mx.array, bias: mx.array) -> mx.array:
+    return ((x.astype(mx.float32) - mean) * factor + bias).astype(x.dtype)

@@ -18,8 +18,17 @@ from workers.networks import host, host_tokens
 
 Weights = Mapping[str, mx.array]
 
+Settle = Callable[..., object]
+"""Called with the results of each part of a larger computation. A GPU runs behind the program that feeds it, and what
+was asked for and is not done yet is all in memory: `mx.eval` here means that only one part is; `lazily` does nothing,
+and whoever wants the result evaluates it whole. No bit depends on it."""
+
 FEW_TOKENS = 256
 """Fewer than these are multiplied with a quantised weight's packed form."""
+
+
+def lazily(*arrays: mx.array) -> None:
+    """Settles nothing."""
 
 
 def under(weights: Weights, prefix: str) -> dict[str, mx.array]:
@@ -98,8 +107,10 @@ def _gelu(x: mx.array) -> mx.array:
     return y.astype(x.dtype)
 
 
-def feed_forward(weights: Weights, name: str, x: mx.array) -> mx.array:
-    return linear(weights, f"{name}.net.2", gelu(linear(weights, f"{name}.net.0.proj", x)))
+def feed_forward(weights: Weights, name: str, x: mx.array, settle: Settle = lazily) -> mx.array:
+    hidden = gelu(linear(weights, f"{name}.net.0.proj", x))
+    settle(hidden)
+    return linear(weights, f"{name}.net.2", hidden)
 
 
 def two_layer_projection(weights: Weights, name: str, x: mx.array) -> mx.array:

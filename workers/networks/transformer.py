@@ -29,10 +29,12 @@ from workers.networks.attention import KeysValues, attend, keys_values, self_att
 from workers.networks.joint import exchange
 from workers.networks.modulation import Adaln, Floats, Timesteps, adaln
 from workers.networks.ops import (
+    Settle,
     Weights,
     add_gated,
     feed_forward,
     layer_norm,
+    lazily,
     linear,
     modulate,
     rms_norm,
@@ -165,16 +167,18 @@ def block(
     step: Sequence[Condition],
     one: Pass,
     xs: Arrays,
+    settle: Settle = lazily,
 ) -> Arrays:
     """One block for one pass. xs: each modality's activations [1, tokens, width]."""
     xs = tuple(
-        _attention(config, weights, index, stream, condition, one, number, x)
+        _attention(config, weights, index, stream, condition, one, number, x, settle)
         for number, (stream, condition, x) in enumerate(zip(run, step, xs, strict=True))
     )
     if len(xs) == 2 and not one.isolated:
         xs = exchange(config, weights, run, step, xs)
     return tuple(
-        _feed_forward(config, weights, stream, condition, x) for stream, condition, x in zip(run, step, xs, strict=True)
+        _feed_forward(config, weights, stream, condition, x, settle)
+        for stream, condition, x in zip(run, step, xs, strict=True)
     )
 
 
@@ -193,11 +197,13 @@ def velocity(
     passes: Sequence[Pass],
     tokens: Sequence[Tokens],
     after_block: Callable[[int], None] = lambda index: None,
+    settle: Settle = lazily,
 ) -> list[Arrays]:
     """The predicted velocity (noise - x0) of every pass and modality, [1, tokens, channels] in the latent's dtype.
 
-    The activations are evaluated after each pass of each block, which bounds memory and the length of GPU
-    command buffers; `after_block(index)` is called when a block is done (heartbeats).
+    The activations are evaluated after each pass of each block, and with `settle=mx.eval` also after each part of it,
+    which bounds memory and the length of GPU command buffers; `after_block(index)` is called when a block is done
+    (heartbeats).
     """
     step = conditions(config, top, tokens)
     first = tuple(
@@ -207,7 +213,7 @@ def velocity(
     index = 0
     for weights in blocks:
         for number, one in enumerate(passes):
-            xs[number] = block(config, weights, index, run, step, one, xs[number])
+            xs[number] = block(config, weights, index, run, step, one, xs[number], settle)
             mx.eval(xs[number])
         # Before the iterator makes room for the next block.
         del weights
@@ -238,6 +244,7 @@ def _attention(
     one: Pass,
     number: int,
     x: mx.array,
+    settle: Settle,
 ) -> mx.array:
     """Self-attention, then text cross-attention; no rotation in the latter."""
     eps, heads, prefix = config.norm_eps, stream.heads, stream.prefix
@@ -245,17 +252,23 @@ def _attention(
     shift, scale, gate = condition.main.rows(rows, 0, 3)
     perturbed = index in one.perturbed[number]
     y = modulate(rms_norm(x, eps), scale, shift)
-    x = add_gated(x, self_attention(weights, f"{prefix}attn1", y, heads, eps, stream.rope, perturbed), gate)
+    x = add_gated(x, self_attention(weights, f"{prefix}attn1", y, heads, eps, stream.rope, perturbed, settle), gate)
+    settle(x)
+    del y
 
     name, context = f"{prefix}attn2", one.prompt.contexts[number]
     if condition.prompt is None:
-        return x + attend(
-            weights, name, rms_norm(x, eps), _text(weights, index, name, one, number, heads, eps), heads, eps
-        )
+        known = _text(weights, index, name, one, number, heads, eps)
+        x = x + attend(weights, name, rms_norm(x, eps), known, heads, eps, settle=settle)
+        settle(x)
+        return x
     shift, scale, gate = condition.main.rows(rows, 6, 9)
     shift_text, scale_text = condition.prompt.rows(weights[f"{prefix}prompt_scale_shift_table"], 0, 2)
     known = keys_values(weights, name, modulate(context, scale_text, shift_text), heads, eps)
-    return add_gated(x, attend(weights, name, modulate(rms_norm(x, eps), scale, shift), known, heads, eps), gate)
+    y = modulate(rms_norm(x, eps), scale, shift)
+    x = add_gated(x, attend(weights, name, y, known, heads, eps, settle=settle), gate)
+    settle(x)
+    return x
 
 
 def _text(weights: Weights, index: int, name: str, one: Pass, number: int, heads: int, eps: float) -> KeysValues:
@@ -270,8 +283,8 @@ def _text(weights: Weights, index: int, name: str, one: Pass, number: int, heads
 
 
 def _feed_forward(
-    config: TransformerConfig, weights: Weights, stream: Stream, condition: Condition, x: mx.array
+    config: TransformerConfig, weights: Weights, stream: Stream, condition: Condition, x: mx.array, settle: Settle
 ) -> mx.array:
     shift, scale, gate = condition.main.rows(weights[f"{stream.prefix}scale_shift_table"], 3, 6)
     y = modulate(rms_norm(x, config.norm_eps), scale, shift)
-    return add_gated(x, feed_forward(weights, f"{stream.prefix}ff", y), gate)
+    return add_gated(x, feed_forward(weights, f"{stream.prefix}ff", y, settle), gate)

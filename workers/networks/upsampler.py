@@ -22,8 +22,8 @@ from workers.networks.convolution import conv3d
 from workers.networks.ops import Weights
 from workers.networks.vae_ops import Watch, depth_to_space, silu
 
-PIECE_VALUES = 1 << 24
-"""A piece has about this many values at the size after upsampling: 32 MB in 16 bits. A frame is never cut."""
+PIECE_VALUES = 1 << 22
+"""A piece has about this many values at the size after upsampling: 8 MB in 16 bits. A frame is never cut."""
 
 Pieces = list[mx.array]
 

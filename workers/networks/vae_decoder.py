@@ -13,7 +13,7 @@ import mlx.core as mx
 from weights.architecture.vae import Block, DecoderConfig
 from weights.errors import WeightsError
 from workers.networks import statistics as channels
-from workers.networks.convolution import conv3d
+from workers.networks.convolution import conv3d, convolve, surround
 from workers.networks.ops import Weights, modulate
 from workers.networks.vae_ops import (
     Layer,
@@ -60,6 +60,7 @@ def decode(
     mode = Mode(
         "causal" if config.causal else "centred",
         "reflect" if config.padding == "reflect" else "zeros",
+        watch,
         timestep,
         noise,
     )
@@ -73,8 +74,10 @@ def decode(
         embedded = embed_timestep(weights, "last_time_embedder", mode, x.dtype).reshape(2, -1)
         shift, scale = weights["last_scale_shift_table"].astype(x.dtype) + embedded
         x = modulate(x, scale, shift)
-    x = silu(x)
-    return unpatchify(conv3d(weights, "conv_out.conv", x, mode.time, mode.space), config.patch)
+    surrounded = surround(weights, "conv_out.conv", silu(x), mode.time, mode.space)
+    del x
+    watch(surrounded.x)
+    return unpatchify(convolve(weights, "conv_out.conv", surrounded), config.patch)
 
 
 def _layers(weights: Weights, name: str, block: Block, mode: Mode, dtype: mx.Dtype) -> list[Layer]:
@@ -91,7 +94,12 @@ def _upsample(weights: Weights, name: str, block: Block, mode: Mode, x: mx.array
     Doubling time gives 2n frames, of which the first is dropped: the first latent frame stands for one frame only.
     """
     start = 1 if block.stride[0] == 2 else 0
-    y = depth_to_space(conv3d(weights, f"{name}.conv.conv", x, mode.time, mode.space), block.stride)[:, start:]
+    surrounded = surround(weights, f"{name}.conv.conv", x, mode.time, mode.space)
+    mode.watch(surrounded.x)
+    y = convolve(weights, f"{name}.conv.conv", surrounded)
+    del surrounded
+    mode.watch(y)
+    y = depth_to_space(y, block.stride)[:, start:]
     if not block.residual:
         return y
     skip = depth_to_space(x, block.stride)[:, start:]

@@ -30,7 +30,7 @@ def encode(
     weights: Weights, config: EncoderConfig, statistics: Weights, pixels: mx.array, watch: Watch = lambda _: None
 ) -> mx.array:
     """pixels [1, 8k + 1, 32h, 32w, 3] in [-1, 1] -> latent [1, k + 1, h, w, 128], in the dtype of the pixels."""
-    mode = Mode("causal", "reflect" if config.padding == "reflect" else "zeros")
+    mode = Mode("causal", "reflect" if config.padding == "reflect" else "zeros", watch)
     x = conv3d(weights, "conv_in.conv", patchify(pixels, config.patch), mode.time, mode.space)
     for index, block in enumerate(config.blocks):
         for layer in _layers(weights, f"down_blocks.{index}", block, mode, x.dtype):

@@ -15,7 +15,7 @@ import numpy as np
 
 from weights.architecture.vae import Block
 from workers.networks import host
-from workers.networks.convolution import Space, Stride, Time, conv3d
+from workers.networks.convolution import Space, Stride, Time, convolve, surround
 from workers.networks.modulation import sinusoid
 from workers.networks.ops import Weights, fused, linear, modulate, rms_norm
 
@@ -26,7 +26,8 @@ Layer = Callable[[mx.array], mx.array]
 """A step of a network. Steps are taken one by one, by a caller that keeps only the last result."""
 
 Watch = Callable[[mx.array], None]
-"""Called with the activation after each block, where a caller may evaluate it and report that it is alive."""
+"""Called with the activation after each part of each block, where a caller evaluates it and reports that it is alive.
+What is not evaluated part by part is all in memory at once: ten activations in a residual block, not four."""
 
 PIXEL_NORM_EPS = 1e-8
 _GROUP_NORM_EPS = 1e-6
@@ -41,6 +42,7 @@ class Mode:
 
     time: Time
     space: Space
+    watch: Watch
     timestep: float | None = None
     noise: Noise | None = None
 
@@ -77,6 +79,8 @@ def residual_block(
 
     embedded [4, channels]: the timestep's share of shift and scale after each norm. A block that changes the
     width takes x through a group norm over everything and a 1x1x1 convolution.
+
+    What an activation was made of is let go before the next one is made: `del` is not for tidiness here.
     """
     h = x
     for part in (1, 2):
@@ -84,8 +88,12 @@ def residual_block(
         if embedded is not None:
             rows = weights[f"{name}.scale_shift_table"].astype(x.dtype) + embedded
             h = modulate(h, rows[2 * part - 1], rows[2 * part - 2])
-        h = silu(h)  # bound to the same name, so that what it was made of is given back before the convolution
-        h = conv3d(weights, f"{name}.conv{part}.conv", h, mode.time, mode.space)
+        surrounded = surround(weights, f"{name}.conv{part}.conv", silu(h), mode.time, mode.space)
+        del h
+        mode.watch(surrounded.x)
+        h = convolve(weights, f"{name}.conv{part}.conv", surrounded)
+        del surrounded
+        mode.watch(h)
         if block.noise and mode.noise is not None:
             scale = weights[f"{name}.per_channel_scale{part}"].astype(x.dtype).reshape(-1)
             h = h + mode.noise(h.shape[2:4]).astype(x.dtype)[..., None] * scale

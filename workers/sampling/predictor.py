@@ -9,7 +9,7 @@ import mlx.core as mx
 from weights.architecture.transformer import TransformerConfig
 from workers.networks import transformer
 from workers.networks.modulation import Timesteps
-from workers.networks.ops import Weights
+from workers.networks.ops import Settle, Weights, lazily
 from workers.networks.rope import Floats
 from workers.networks.transformer import Pass, Tokens
 from workers.sampling.denoise import Predict
@@ -31,13 +31,15 @@ def make_predictor(
     *,
     mask: Floats | None = None,
     after_block: Callable[[int], None] = lambda index: None,
+    settle: Settle = lazily,
 ) -> Predict:
     """predict(latent [1, tokens, channels], sigma) -> guided x0, float32.
 
     `top` are the weights outside the blocks; `blocks()` is called once per step and gives each block's
     weights in turn (`ops.blocks` for resident ones). `positive` and `negative` are contexts [1, text tokens,
     width]; the negative one is needed, and used, only with CFG. `positions` [3, tokens, 2] as from
-    `rope.video_positions(grid, fps)`. `mask` [1, tokens] (1 generate, 0 keep) makes each token's timestep.
+    `rope.video_positions(grid, fps)`. `mask` [1, tokens] (1 generate, 0 keep) makes each token's timestep. `settle` is
+    that of `ops`.
     """
     if guidance.needs_negative and negative is None:
         raise ValueError("CFG needs a negative context")
@@ -54,7 +56,7 @@ def make_predictor(
     def predict(latent: mx.array, sigma: float) -> mx.array:
         timesteps = levels.times(sigma)
         tokens = (Tokens(latent.astype(dtype), timesteps, sigma),)
-        found = transformer.velocity(config, top, blocks(), run, passes, tokens, after_block)
+        found = transformer.velocity(config, top, blocks(), run, passes, tokens, after_block, settle)
         x0 = [transformer.denoised(latent, velocity, timesteps) for (velocity,) in found]
         rest = iter(x0[1:])
         unguided = next(rest) if guidance.needs_negative else None

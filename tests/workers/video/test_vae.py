@@ -93,7 +93,7 @@ def test_tiles_are_counted_and_life_is_shown() -> None:
     latent = mx.zeros((1, 8, 3, 1, 3))
     decoded(latent, TileSizes(64, 32, 16, 8), progress=lambda *step: seen.append(step), beat=lambda: beats.append(None))
     assert seen == [(i + 1, 4) for i in range(4)]
-    assert len(beats) == 4 * len(DECODER.blocks)
+    assert len(beats) >= 4 * len(DECODER.blocks), "at least once in each block of each tile"
 
 
 def test_bytes_and_floats_encode_alike() -> None:
