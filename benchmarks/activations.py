@@ -33,7 +33,7 @@ from workers.networks import connector as connecting
 from workers.networks import gemma as encoding
 from workers.networks import projection as projecting
 from workers.networks import upsampler as upsampling
-from workers.networks.ops import Weights, lazily
+from workers.networks.ops import Weights, lazily, settled
 from workers.networks.rope import video_positions
 from workers.sampling.guidance import Guidance
 from workers.sampling.predictor import make_predictor
@@ -168,7 +168,7 @@ def denoise(
         video_positions(grid, 24.0),
         Guidance(cfg=4.0 if passes == 2 else 1.0),
         mx.bfloat16,
-        settle=mx.eval if in_parts else lazily,
+        settle=settled if in_parts else lazily,
     )
     mx.eval(predict(latent, 0.7))
 

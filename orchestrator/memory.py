@@ -27,7 +27,6 @@ from weights.architecture.transformer import BLOCKS
 from weights.lora import LoraMatch
 from weights.select import Selection
 
-
 ANOTHER_VIDEO = 8 << 20
 """Bytes that an encoder leaves behind when a worker makes more than one video."""
 

@@ -48,8 +48,6 @@ class Backend:
     """Arrays of the size of all of a prompt's hidden states, where they are projected."""
     residual_units: float
     """Activations of one size inside a residual block of the VAE."""
-    late_units: float
-    """More of them where operations are so short that what the one before held is still there."""
     grow_units: float
     """Arrays of the result's size inside an upsampling layer of the VAE."""
     picture_units: float
@@ -81,12 +79,11 @@ CPU = Backend(
     block_units=14.0,
     part_units=14.0,
     pass_units=1.2,
-    scratch_units=14.0,
+    scratch_units=18.0,
     scratch=(12 * MB, 32 * MB),
     gemma_units=6.0,
     flat_units=2.0,
     residual_units=4.9,
-    late_units=0.0,
     grow_units=4.1,
     picture_units=2.2,
     latent_units=3.0,
@@ -114,7 +111,6 @@ METAL = Backend(
     gemma_units=14.5,
     flat_units=1.3,
     residual_units=4.5,
-    late_units=0.7,
     grow_units=4.0,
     picture_units=3.0,
     latent_units=2.5,
@@ -130,7 +126,7 @@ CUDA = Backend(
     name="cuda",
     measured=True,
     on_card=True,
-    base=32 * MB,
+    base=16 * MB,
     text_base=0,
     video_base=0,
     cache=512 * MB,
@@ -141,8 +137,7 @@ CUDA = Backend(
     scratch=(0, 0),
     gemma_units=14.5,
     flat_units=1.3,
-    residual_units=3.55,
-    late_units=0.7,
+    residual_units=3.15,
     grow_units=3.3,
     picture_units=3.0,
     latent_units=2.05,

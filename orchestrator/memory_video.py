@@ -20,8 +20,6 @@ MOST_VALUES = 1 << 30
 """Of one array: kernels index with 32 bits, and some multiply before they divide."""
 PIECE_VALUES = 1 << 22
 """As in workers/networks/upsampler.py; a test compares them."""
-LATE_BYTES = 400 << 20
-"""An activation from this size on takes a GPU so long that what the operation before it held is given back by then."""
 _UNFOLDED = 27
 _PIXEL = 3 * 4
 """Bytes of a pixel in float32."""
@@ -68,9 +66,7 @@ def decoder_activations(config: DecoderConfig, tile: LatentShape, backend: Backe
         if layer.grows:
             peaks.append(layer.inputs * (1 + unfolded) + backend.grow_units * layer.outputs)
             continue
-        values = max(layer.inputs, layer.outputs)
-        late = backend.late_units if values * size < LATE_BYTES else 0
-        peaks.append(values * (backend.residual_units + late + unfolded))
+        peaks.append(max(layer.inputs, layer.outputs) * (backend.residual_units + unfolded))
     last = layers[-1]
     peaks.append(last.inputs * (2 + unfolded) + backend.picture_units * last.outputs)
     return int(size * max(peaks))

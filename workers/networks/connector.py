@@ -14,7 +14,7 @@ import numpy as np
 
 from weights.architecture.connector import ConnectorConfig
 from workers.networks.attention import self_attention
-from workers.networks.ops import Weights, feed_forward, rms_norm
+from workers.networks.ops import Weights, feed_forward, rms_norm, settled
 from workers.networks.rope import table
 
 
@@ -34,7 +34,7 @@ def connect(
         y = self_attention(weights, "attn1", rms_norm(x, config.norm_eps), heads, config.norm_eps, rope)
         x = x + y
         x = x + feed_forward(weights, "ff", rms_norm(x, config.norm_eps))
-        mx.eval(x)
+        settled(x)
         del weights
     return rms_norm(x, config.norm_eps)
 

@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from weights.architecture.gemma import GemmaConfig
-from workers.networks.ops import Weights, attention, gelu, join_heads, linear, split_heads
+from workers.networks.ops import Weights, attention, gelu, join_heads, linear, settled, split_heads
 from workers.networks.rope import turn_halves
 
 
@@ -45,7 +45,7 @@ def hidden_states(
     for weights in layers:
         for number, table in enumerate(tables):
             states[number] = layer(config, weights, index, states[number], table)
-            mx.eval(states[number])  # one text at a time
+            settled(states[number])  # one text at a time
         del weights
         index += 1
         if index == config.num_hidden_layers:

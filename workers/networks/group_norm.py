@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import mlx.core as mx
 import numpy as np
 
-from workers.networks.ops import Weights, fused
+from workers.networks.ops import Weights, fused, settled
 
 EPS = 1e-5
 
@@ -25,7 +25,7 @@ def frame_statistics(x: mx.array, groups: int) -> Statistics:
     grouped = x.reshape(*x.shape[:-1], groups, -1)
     axes = [1, 2, 4]
     mean = grouped.astype(mx.float32).mean(axis=axes, keepdims=True)
-    mx.eval(mean)  # one copy in float32 at a time
+    settled(mean)  # one copy in float32 at a time
     return mean, _squared_distance(grouped, mean).mean(axis=axes, keepdims=True)
 
 

@@ -38,6 +38,7 @@ from workers.networks.ops import (
     linear,
     modulate,
     rms_norm,
+    settled,
     two_layer_projection,
 )
 from workers.networks.rope import Rope, midpoints, table
@@ -201,7 +202,7 @@ def velocity(
 ) -> list[Arrays]:
     """The predicted velocity (noise - x0) of every pass and modality, [1, tokens, channels] in the latent's dtype.
 
-    The activations are evaluated after each pass of each block, and with `settle=mx.eval` also after each part of it,
+    The activations are settled after each pass of each block, and with `settle=settled` also after each part of it,
     which bounds memory and the length of GPU command buffers; `after_block(index)` is called when a block is done
     (heartbeats).
     """
@@ -214,7 +215,7 @@ def velocity(
     for weights in blocks:
         for number, one in enumerate(passes):
             xs[number] = block(config, weights, index, run, step, one, xs[number], settle)
-            mx.eval(xs[number])
+            settled(*xs[number])
         # Before the iterator makes room for the next block.
         del weights
         after_block(index)

@@ -19,7 +19,7 @@ from weights.architecture.upsampler import GROUPS, UpsamplerConfig
 from workers.networks import group_norm
 from workers.networks import statistics as channels
 from workers.networks.convolution import conv3d
-from workers.networks.ops import Weights
+from workers.networks.ops import Weights, settled
 from workers.networks.vae_ops import Watch, depth_to_space, silu
 
 PIECE_VALUES = 1 << 22
@@ -82,7 +82,7 @@ def _norm(weights: Weights, name: str, pieces: Pieces, config: UpsamplerConfig, 
     each = []
     for x in pieces:
         each.append(group_norm.frame_statistics(x, GROUPS))
-        mx.eval(each[-1])
+        settled(*each[-1])
     if config.dims == 3:
         each = [group_norm.over_all_frames(each)] * len(pieces)
     for index, statistics in enumerate(each):
@@ -91,7 +91,7 @@ def _norm(weights: Weights, name: str, pieces: Pieces, config: UpsamplerConfig, 
         del x
         if skip is not None:
             skip[index] = pieces[index]
-        mx.eval(pieces[index])
+        settled(pieces[index])
 
 
 def _residual_block(weights: Weights, name: str, pieces: Pieces, config: UpsamplerConfig) -> None:
@@ -131,7 +131,7 @@ def _conv(
     for index in range(len(pieces)):
         x = _with_neighbours(pieces, index) if in_time else pieces[index]
         x = then(conv3d(weights, name, x[None], "none", "zeros")[0])
-        mx.eval(x)
+        settled(x)
         result.append(x)
         if not keep and index:
             pieces[index - 1] = mx.zeros(0)

@@ -20,7 +20,7 @@ from cache.partial import drop_partial, load_partial, save_partial
 from weights.errors import UsageError
 from workers.arrays import DTYPES, publish_arrays, to_array, to_tensor
 from workers.context import Context
-from workers.networks.ops import lazily
+from workers.networks.ops import lazily, settled
 from workers.networks.rope import video_positions
 from workers.protocol import Item, Job
 from workers.sampling.denoise import Predict, denoise
@@ -90,7 +90,7 @@ def predictor(job: Job, context: Context, transformer: Transformer, guidance: Gu
         guidance,
         dtype,
         after_block=lambda index: context.heartbeat(),
-        settle=mx.eval if job.params.get("in_parts") else lazily,
+        settle=settled if job.params.get("in_parts") else lazily,
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from weights.architecture.vae import SPACE_SCALE, TIME_SCALE, DecoderConfig, EncoderConfig
 from weights.errors import UsageError, WorkerFailed
 from workers.networks import vae_decoder, vae_encoder
-from workers.networks.ops import Weights
+from workers.networks.ops import Weights, settled
 from workers.networks.vae_ops import Noise
 from workers.video.tiling import Box, Floats, TileSizes, decode_grid, decode_tiles, encode_grid, encode_tiles
 
@@ -114,10 +114,10 @@ def to_uint8(pixels: Floats) -> Frames:
 
 
 def _watch(beat: Beat) -> Callable[[mx.array], None]:
-    """Evaluates after each block, which bounds what a GPU is given at once."""
+    """Settles after each part, which bounds what is in memory and what a GPU is given at once."""
 
     def watch(x: mx.array) -> None:
-        mx.eval(x)
+        settled(x)
         beat()
 
     return watch
