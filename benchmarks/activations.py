@@ -143,7 +143,7 @@ def measure_transformer(backend: Backend, quick: bool) -> Iterator[Row]:
                 config, tokens, passes, passes, backend, "bfloat16", in_parts
             )
             if form != "bf16":
-                expected += 2 * largest if in_parts else sum(x.nbytes for x in dense.values() if x.ndim == 2)
+                expected += largest if in_parts else sum(x.nbytes for x in dense.values() if x.ndim == 2)
             note = f"{passes} pass{'es' * (passes > 1)}, {'in parts' if in_parts else 'whole'}, {form}"
             yield Row("transformer", f"{tokens}", peak(work), expected, tokens * config.inner_dim * 2, note)
 

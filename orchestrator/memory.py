@@ -199,13 +199,15 @@ def _denoising(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase
     held = layers.resident
     if holding.resident_blocks is not None:
         held = layers.streamed(holding.resident_blocks, holding.prefetch)
+        if backend.runs_behind:  # the last weight of the block before, whose memory comes back a moment late
+            held += layers.largest
     inside = tokens.transformer_activations(
         selection.config, work.result.tokens, work.passes, work.prompts, backend, work.dtype, holding.in_parts
     )
     kept = work.items * video.latent_bytes(work.result, work.dtype) if work.stage == "stage2" else 0
     decoded = layers.decoded
     if backend.runs_behind:  # not one weight at a time, but those of a part or of a whole block
-        decoded = 2 * layers.decoded if holding.in_parts else layers.decoded_block
+        decoded = layers.decoded if holding.in_parts else layers.decoded_block
     return (Phase("loading", held, layers.loading, kept), Phase("denoising", held, inside + decoded, kept))
 
 

@@ -26,8 +26,8 @@ class Layers:
     """A network of equal blocks. Bytes: `top` is everything outside the blocks, `block` the largest block as held.
 
     raw: of the largest block as it is read, with its LoRAs. converted: whether what is held is not what was read,
-    so that both are there while a block comes in (as `weights.stream` has it). decoded: the largest weight that is
-    decoded where it is used; decoded_block: all of a block's.
+    so that both are there while a block comes in (as `weights.stream` has it). largest: a block's largest tensor as
+    held. decoded: the largest weight that is decoded where it is used; decoded_block: all of a block's.
     """
 
     top: int
@@ -35,6 +35,7 @@ class Layers:
     count: int
     raw: int
     converted: bool
+    largest: int
     decoded: int
     decoded_block: int
 
@@ -97,12 +98,13 @@ def layers(
 ) -> Layers:
     """The blocks `<prefix>0.` to `<prefix><count - 1>.` of a selection, and what is beside them."""
     held, raw = [0] * count, [0] * count
-    top = 0
+    top = largest = 0
     for name, stored in selection.tensors.items():
         size = tensor_bytes(selection, name, stored, dtype, bits)
         if name.startswith(prefix):
             index = int(name[len(prefix) :].partition(".")[0])
             held[index] += size
+            largest = max(largest, size)
             raw[index] += stored.info.nbytes
         else:
             top += size
@@ -113,7 +115,7 @@ def layers(
     block, read = max(held, default=0), max(raw, default=0)
     converted = bool(loras) or not (1 - _SAME) * read <= block <= (1 + _SAME) * read
     coded = decoded_bytes(selection, dtype, bits)
-    return Layers(top, block, count, read, converted, max(coded, default=0), -(-sum(coded) // max(1, count)))
+    return Layers(top, block, count, read, converted, largest, max(coded, default=0), -(-sum(coded) // max(1, count)))
 
 
 def pair_bytes(pair: Any) -> int:

@@ -49,15 +49,16 @@ def test_streaming_takes_the_blocks_that_stay_and_two_more(folder: Path) -> None
     block = weights_of(stage1, Holding(11)) - weights_of(stage1, Holding(10))
     assert 48 * block == pytest.approx(26_085_417_216, rel=0.02)
     assert weights_of(stage1, Holding(0, prefetch=0)) + block == weights_of(stage1, Holding(0))
-    assert weights_of(stage1, Holding(46)) == weights_of(stage1, Holding())
-    assert weights_of(stage1, Holding(0)) < 1.5 * GB
+    late = 16384 * 4096 * 2
+    assert weights_of(stage1, Holding(46)) == weights_of(stage1, Holding()) + late, "the last weight of the one before"
+    assert weights_of(stage1, Holding(0)) < 1.5 * GB + late
 
 
 def test_a_block_that_is_converted_is_there_as_it_was_read_too(folder: Path) -> None:
     stage1 = work(folder, "stage1", dtype="float32")
     block = weights_of(stage1, Holding(1)) - weights_of(stage1, Holding(0))
-    top = weights_of(stage1, Holding()) - 48 * block
-    assert weights_of(stage1, Holding(0)) == pytest.approx(top + block + block // 2, rel=1e-3)
+    top, late = weights_of(stage1, Holding()) - 48 * block, 16384 * 4096 * 4
+    assert weights_of(stage1, Holding(0)) == pytest.approx(top + block + block // 2 + late, rel=1e-3)
 
 
 @pytest.mark.parametrize(("bits", "share"), [(8, 0.53), (4, 0.28)])
