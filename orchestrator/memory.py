@@ -27,6 +27,8 @@ from weights.architecture.transformer import BLOCKS
 from weights.lora import LoraMatch
 from weights.select import Selection
 
+HOST_OF_A_CARD = 3 << 30
+"""Bytes of the host that a process takes which computes on a card: libraries, and what is on its way."""
 ANOTHER_VIDEO = 8 << 20
 """Bytes that an encoder leaves behind when a worker makes more than one video."""
 
@@ -216,7 +218,9 @@ def _upsampling(work: Work, backend: Backend, holding: Holding) -> Sequence[Phas
     held = weights.held_bytes(selection, work.dtype)
     inside = video.upsampler_activations(selection.config, work.before, backend, work.dtype)
     result = video.latent_bytes(work.result, work.dtype)
-    kept = (work.items + 2 if work.stage == "stage2" else 3) * result
+    others = (work.items - 1) * result if work.stage == "stage2" else 0
+    # On the host also as bytes, to be read and written.
+    kept = others + (video.latent_bytes(work.before, work.dtype) if backend.on_card else 3 * result)
     return (
         Phase("loading", held, weights.largest_bytes(selection, work.dtype)),
         Phase("upsampling", held, inside, kept),
@@ -228,7 +232,7 @@ def _stage2(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase]:
 
 
 def _decode(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase]:
-    """Tiles into frames, frames into the encoder. On a card the frames are not on it."""
+    """Tiles into frames, frames into the encoder. On a card the frames are not on it (see `host_bytes`)."""
     assert work.tiles is not None
     selection = work.networks["vae_decoder"].selection
     held = weights.held_bytes(selection, work.dtype)
@@ -245,6 +249,13 @@ def _decode(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase]:
         Phase("decoding", held, inside, latent + decoding + begun),
         Phase("encoding", held, 0, latent + encoding + encoder),
     )
+
+
+def host_bytes(work: Work) -> int:
+    """What a decode on a card takes of the host's memory: frames, and the encoder."""
+    assert work.tiles is not None
+    decoding, encoding = video.assembly_bytes(work.result, cut(work.result, work.tiles))
+    return max(decoding, encoding) + video.encoder_bytes(work.codec, *work.size) + HOST_OF_A_CARD
 
 
 _PHASES = {"text": _text, "stage1": _denoising, "stage2": _stage2, "temporal": _upsampling, "decode": _decode}

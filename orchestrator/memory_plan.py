@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.memory import Holding, Prediction, Work, predict
+from orchestrator.memory import Holding, Prediction, Work, host_bytes, predict
 from orchestrator.memory_backends import Backend
 from orchestrator.memory_budget import Budget
 from orchestrator.memory_tiles import Tiles, choose, cut, smaller
@@ -98,9 +98,16 @@ def keeping(blocks: int, of: int, in_parts: bool) -> Holding:
     return Holding(blocks if blocks < of else None, in_parts=in_parts)
 
 
-def choose_tiles(work: Work, backend: Backend, stated: int) -> Tiles:
-    """The decoder's tiles for a stated budget. Not from what is free, nor from calibration: tiles change bits."""
-    return choose(work.result, lambda tiles: tile_peak(work, backend, tiles), stated)
+def choose_tiles(work: Work, backend: Backend, stated: int, host: int) -> Tiles:
+    """The decoder's tiles for a stated budget, and where it is a card's for the host's memory too. Not from what is
+    free, nor from calibration: tiles change bits."""
+
+    def peak(tiles: Tiles) -> int:
+        if backend.on_card and host_bytes(replace(work, tiles=tiles)) > host:
+            return _TOO_LARGE
+        return tile_peak(work, backend, tiles)
+
+    return choose(work.result, peak, stated)
 
 
 def smaller_tiles(work: Work, backend: Backend) -> Tiles | None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from orchestrator.effort import effort
 from orchestrator.history import Entry, ratio, seconds
 from orchestrator.machine import Machine
-from orchestrator.memory import Network, predict, work_of
+from orchestrator.memory import Network, Work, predict, work_of
 from orchestrator.memory_advice import does_not_fit
-from orchestrator.memory_backends import BACKENDS, Backend
+from orchestrator.memory_backends import BACKENDS, CPU, Backend
 from orchestrator.memory_budget import Budget, total_for_tiles
 from orchestrator.memory_plan import StageMemory, choose_tiles, stage_memory, whole_weights
 from orchestrator.memory_tiles import Tiles, normal, stated_budget
@@ -52,13 +52,18 @@ def networks_of(stage: StagePlan) -> dict[str, Network]:
 
 def tiles_for(recipe: Recipe, weights: WeightsSet, machine: Machine, dtype: str) -> Tiles:
     """The recipe's own tiles, or those that the ladder gives for the stated budget."""
-    backend = BACKENDS[machine.backend]
     networks = {"vae_decoder": Network(select(weights.vae.path, "vae_decoder"))}
     work = work_of("decode", recipe, networks, dtype, None)
     if recipe.tiles is not None:
         return normal(work.result, Tiles.from_recipe(recipe.tiles))
+    return tiles_of(work, recipe, machine)
+
+
+def tiles_of(work: Work, recipe: Recipe, machine: Machine) -> Tiles:
+    """What the ladder gives a decode for what the recipe states or the machine was sold with."""
+    backend = BACKENDS[machine.backend]
     stated = stated_budget(recipe.memory, total_for_tiles(machine), backend.stated_share)
-    return choose_tiles(work, backend, stated)
+    return choose_tiles(work, backend, stated, stated_budget(None, machine.memory, CPU.stated_share))
 
 
 def plan_stages(recipe: Recipe, stages: Sequence[StagePlan], given: Means) -> dict[str, StageMemory]:
@@ -92,10 +97,8 @@ def check_memory(recipe: Recipe, stages: Mapping[str, StageMemory], missing: Seq
         other = replace(other, tiles=None)
         decode = wanted.get("decode")
         if decode is not None:
-            total = total_for_tiles(given.machine)
             work = work_of("decode", other, decode.work.networks, decode.work.dtype, None)
-            stated = stated_budget(other.memory, total, given.backend.stated_share)
-            other = replace(other, tiles=choose_tiles(work, given.backend, stated).as_recipe())
+            other = replace(other, tiles=tiles_of(work, other, given.machine).as_recipe())
         limit = given.budget if other.memory == recipe.memory else Budget(other.memory or 0, "--memory")
         changed = replace(given, budget=limit)
         return all(

@@ -23,7 +23,7 @@ _NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I32": np.int
 def to_tensor(array: mx.array) -> Tensor:
     """The array's bits as an artifact's tensor; evaluates it."""
     bits = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
-    return Tensor(_TO_FILE[array.dtype], tuple(array.shape), np.ascontiguousarray(np.array(bits)).tobytes())
+    return Tensor(_TO_FILE[array.dtype], tuple(array.shape), np.ascontiguousarray(np.array(bits)).data)
 
 
 def to_array(tensor: Tensor) -> mx.array:

@@ -109,11 +109,11 @@ def test_a_decode_fits_where_it_must(folder: Path, machine: Any, asked: dict[str
     """193 frames of 960x1408 in 8 GB, 4K in 16 GB."""
     backend = BACKENDS[machine.backend]
     decode = work(folder, "decode", dtype=machine.dtype, **asked)
-    tiles = choose_tiles(decode, backend, budget)
+    tiles = choose_tiles(decode, backend, budget, 64 * GB)
     assert predict(replace(decode, tiles=tiles), backend).peak <= budget
     # Not by cutting finer than needed: half of the memory would mean more work.
     assert effort(replace(decode, tiles=tiles)) <= effort(
-        replace(decode, tiles=choose_tiles(decode, backend, budget // 2))
+        replace(decode, tiles=choose_tiles(decode, backend, budget // 2, 64 * GB))
     )
 
 
@@ -130,7 +130,7 @@ def test_frames_that_wait_for_the_encoder_are_counted(folder: Path) -> None:
 
 def test_no_array_is_too_large_for_the_kernels(folder: Path) -> None:
     decode = work(folder, "decode", size=(3840, 2160))
-    tiles = choose_tiles(decode, CUDA, 1 << 50)
+    tiles = choose_tiles(decode, CUDA, 1 << 50, 1 << 50)
     config = decode.networks["vae_decoder"].selection.config
     from orchestrator.memory_tiles import cut
 

@@ -14,7 +14,7 @@ from cache.home import open_home
 from orchestrator import prepare as preparation
 from orchestrator.history import Entry
 from orchestrator.machine import Machine
-from orchestrator.memory import Holding
+from orchestrator.memory import Holding, host_bytes
 from orchestrator.memory_backends import BACKENDS, CPU, CUDA, METAL
 from orchestrator.memory_budget import budget
 from orchestrator.memory_plan import StageMemory, holding_words, more_frugal, smaller_tiles, with_holding
@@ -260,3 +260,12 @@ def test_the_choice_is_recorded_in_the_recipe(folder: Path, tmp_path: Path, monk
         assert prepared.relay[-1].params["tiles"] == Tiles.from_recipe(recorded).as_params()
         keys.append(prepared.relay[-1].items[0].key)
     assert keys[0] == keys[1]
+
+
+def test_frames_of_a_card_have_to_fit_its_host(folder: Path) -> None:
+    """193 frames of 4K: rows of 128 frames take 20 GB beside the card."""
+    recipe = recipe_for(folder, size=(3840, 2160))
+    large, small = (planned(folder, recipe, machine("cuda", host, card=80))[1]["decode"].work for host in (128, 16))
+    assert host_bytes(large) > 18 * GB
+    assert host_bytes(small) < 0.8 * 16 * GB
+    assert large.tiles != small.tiles
