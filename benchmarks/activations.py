@@ -33,7 +33,7 @@ from workers.networks import connector as connecting
 from workers.networks import gemma as encoding
 from workers.networks import projection as projecting
 from workers.networks import upsampler as upsampling
-from workers.networks.ops import Weights, lazily, settled
+from workers.networks.ops import Weights
 from workers.networks.rope import video_positions
 from workers.sampling.guidance import Guidance
 from workers.sampling.predictor import make_predictor
@@ -123,7 +123,7 @@ def values(*shape: int) -> mx.array:
 
 
 def measure_transformer(backend: Backend, quick: bool) -> Iterator[Row]:
-    """A step with one and two passes, blocks whole and in parts; the whole one also with quantised weights."""
+    """A step with one and two passes, at each pace, and with quantised weights."""
     config = transformer.TransformerConfig.from_metadata(metadata("ltx-2-19b-dev")["config"])
     config = replace(config, num_layers=BLOCKS)
     top, dense = weights_of(transformer.top_tensors(config)), weights_of(transformer.block_tensors(config))
@@ -134,17 +134,15 @@ def measure_transformer(backend: Backend, quick: bool) -> Iterator[Row]:
         tokens = int(np.prod(grid))
         latent = values(1, tokens, config.in_channels).astype(mx.float32)
         mx.eval(latent)
-        for passes, in_parts, form in (
-            (1, False, "bf16"), (1, True, "bf16"), (2, False, "bf16"), (2, True, "bf16"), (1, False, "8 bits"),
-            (1, True, "4 bits"),
+        for passes, pace, form in (
+            (1, "parts", "bf16"), (2, "parts", "bf16"), (1, "whole", "bf16"), (2, "whole", "bf16"),
+            (1, "ahead", "bf16"), (2, "ahead", "bf16"), (1, "parts", "4 bits"), (2, "whole", "8 bits"),
         ):  # fmt: skip
-            work = partial(denoise, config, top, forms[form], contexts, grid, latent, passes, in_parts)
-            expected = memory_tokens.transformer_activations(
-                config, tokens, passes, passes, backend, "bfloat16", in_parts
-            )
+            work = partial(denoise, config, top, forms[form], contexts, grid, latent, passes, pace)
+            expected = memory_tokens.transformer_activations(config, tokens, passes, passes, backend, "bfloat16", pace)
             if form != "bf16":
-                expected += largest if in_parts else sum(x.nbytes for x in dense.values() if x.ndim == 2)
-            note = f"{passes} pass{'es' * (passes > 1)}, {'in parts' if in_parts else 'whole'}, {form}"
+                expected += largest if pace == "parts" else sum(x.nbytes for x in dense.values() if x.ndim == 2)
+            note = f"{passes} pass{'es' * (passes > 1)}, {pace}, {form}"
             yield Row("transformer", f"{tokens}", peak(work), expected, tokens * config.inner_dim * 2, note)
 
 
@@ -156,7 +154,7 @@ def denoise(
     grid: tuple[int, int, int],
     latent: mx.array,
     passes: int,
-    in_parts: bool,
+    pace: Any,
 ) -> None:
     """A step as a worker computes it, all blocks with the same weights."""
     predict = make_predictor(
@@ -168,7 +166,7 @@ def denoise(
         video_positions(grid, 24.0),
         Guidance(cfg=4.0 if passes == 2 else 1.0),
         mx.bfloat16,
-        settle=settled if in_parts else lazily,
+        pace=pace,
     )
     mx.eval(predict(latent, 0.7))
 

@@ -55,7 +55,7 @@ def sentence(memory: StageMemory, end: WorkerEnd) -> str:
     if memory.holding.spare:
         alone = work.blocks and memory.holding.resident_blocks == 0
         how = "with no cache and short command buffers" + (", one block at a time" if alone else "")
-    elif memory.holding.in_parts and memory.holding.resident_blocks is None:
+    elif memory.holding.pace == "parts" and memory.holding.resident_blocks is None:
         how = "with each block computed part by part"
     else:
         how = f"with its weights {holding_words(work, memory.holding)}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator import memory_tokens as tokens
 from orchestrator import memory_video as video
@@ -31,6 +31,9 @@ HOST_OF_A_CARD = 3 << 30
 """Bytes of the host that a process takes which computes on a card: libraries, and what is on its way."""
 ANOTHER_VIDEO = 8 << 20
 """Bytes that an encoder leaves behind when a worker makes more than one video."""
+
+
+Pace = Literal["ahead", "whole", "parts"]
 
 
 @dataclass(frozen=True)
@@ -73,19 +76,22 @@ class Holding:
     """How weights are held, and how frugally a worker computes; none of it changes a bit.
 
     resident_blocks: so many transformer blocks stay, the others come at each step, `prefetch` of them ahead of time;
-    None: all stay. in_parts: blocks are evaluated part by part, which takes less and keeps a GPU waiting for moments.
-    spare: no buffer cache, and short command buffers.
+    None: all stay. pace: see `workers.networks.pace`; "whole" where there is nothing to gain. keep_text: the text's
+    keys and values in all blocks stay, instead of being made anew at each step. spare: no cache, short command buffers.
     """
 
     resident_blocks: int | None = None
     prefetch: int = 1
-    in_parts: bool = False
+    pace: Pace = "whole"
+    keep_text: bool = False
     spare: bool = False
 
     @property
     def params(self) -> dict[str, Any]:
         """What the job of a denoising stage says; nothing when everything stays."""
-        found: dict[str, Any] = {"in_parts": True} if self.in_parts else {}
+        found: dict[str, Any] = {"pace": self.pace} if self.pace != "whole" else {}
+        if self.keep_text:
+            found["keep_text"] = True
         if self.resident_blocks is not None:
             found["residency"] = {"resident_blocks": self.resident_blocks, "prefetch": self.prefetch}
         return found
@@ -204,12 +210,20 @@ def _denoising(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase
         if backend.runs_behind:  # the last weight of the block before, whose memory comes back a moment late
             held += layers.largest
     inside = tokens.transformer_activations(
-        selection.config, work.result.tokens, work.passes, work.prompts, backend, work.dtype, holding.in_parts
+        selection.config,
+        work.result.tokens,
+        work.passes,
+        work.prompts,
+        backend,
+        work.dtype,
+        holding.pace,
+        holding.keep_text,
     )
     kept = work.items * video.latent_bytes(work.result, work.dtype) if work.stage == "stage2" else 0
     decoded = layers.decoded
-    if backend.runs_behind:  # not one weight at a time, but those of a part or of a whole block
-        decoded = layers.decoded if holding.in_parts else layers.decoded_block
+    if holding.pace != "parts" and (backend.runs_behind or work.passes > 1):
+        # Not one weight at a time, but all of a block's, or of those that are asked for ahead.
+        decoded = layers.decoded_block * (3 if holding.pace == "ahead" else 1)
     return (Phase("loading", held, layers.loading, kept), Phase("denoising", held, inside + decoded, kept))
 
 

@@ -37,6 +37,8 @@ class Backend:
     """[tokens, width] arrays inside a transformer block, evaluated whole. A GPU runs behind: all that a block makes."""
     part_units: float
     """The same while a block is evaluated part by part."""
+    ahead_units: float
+    """The same while blocks are asked for ahead of time; 0 where that gains nothing and is not done."""
     pass_units: float
     """More of them for each guidance pass."""
     scratch_units: float
@@ -78,6 +80,7 @@ CPU = Backend(
     cache=0,
     block_units=14.0,
     part_units=14.0,
+    ahead_units=0.0,
     pass_units=1.2,
     scratch_units=18.0,
     scratch=(12 * MB, 32 * MB),
@@ -105,6 +108,7 @@ METAL = Backend(
     cache=512 * MB,
     block_units=24.0,
     part_units=10.0,
+    ahead_units=0.0,
     pass_units=0.95,
     scratch_units=0.0,
     scratch=(0, 0),
@@ -132,6 +136,7 @@ CUDA = Backend(
     cache=512 * MB,
     block_units=22.85,
     part_units=8.8,
+    ahead_units=75.0,
     pass_units=0.95,
     scratch_units=0.0,
     scratch=(0, 0),

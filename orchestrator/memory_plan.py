@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.memory import Holding, Prediction, Work, host_bytes, predict
+from orchestrator.memory import Holding, Pace, Prediction, Work, host_bytes, predict
 from orchestrator.memory_backends import Backend
 from orchestrator.memory_budget import Budget
 from orchestrator.memory_tiles import Tiles, choose, cut, smaller
@@ -76,26 +76,29 @@ def stage_memory(work: Work, backend: Backend, limit: Budget, ratio: float = 1.0
         prediction = predict(work, backend, holding)
         return StageMemory(work, prediction, int(prediction.peak * ratio), limit)
 
-    everything = made(Holding())
-    if everything.fits or not work.blocks:
+    if not work.blocks:
+        everything = made(Holding())
         return everything if everything.fits else made(Holding(spare=True))
-    in_parts = backend.runs_behind
+    for holding in (Holding(pace="ahead", keep_text=True), Holding(keep_text=True), Holding()):
+        if (holding.pace != "ahead" or backend.ahead_units) and made(holding).fits:
+            return made(holding)
+    pace: Pace = "parts" if backend.runs_behind else "whole"
     low, high = -1, work.blocks  # the most blocks that fit, by halving: a block more never takes less
     while low < high:
         middle = (low + high + 1) // 2
-        if made(keeping(middle, work.blocks, in_parts)).fits:
+        if made(keeping(middle, work.blocks, pace)).fits:
             low = middle
         else:
             high = middle - 1
     if low >= 0:
-        return made(keeping(low, work.blocks, in_parts))
-    one_block = made(Holding(0, prefetch=0, in_parts=in_parts))
-    return one_block if one_block.fits else made(Holding(0, prefetch=0, in_parts=in_parts, spare=True))
+        return made(keeping(low, work.blocks, pace))
+    one_block = made(Holding(0, prefetch=0, pace=pace))
+    return one_block if one_block.fits else made(Holding(0, prefetch=0, pace=pace, spare=True))
 
 
-def keeping(blocks: int, of: int, in_parts: bool) -> Holding:
+def keeping(blocks: int, of: int, pace: Pace) -> Holding:
     """So many of the transformer's blocks in memory."""
-    return Holding(blocks if blocks < of else None, in_parts=in_parts)
+    return Holding(blocks if blocks < of else None, pace=pace)
 
 
 def choose_tiles(work: Work, backend: Backend, stated: int, host: int) -> Tiles:
@@ -130,7 +133,9 @@ def more_frugal(memory: StageMemory, backend: Backend, *, gpu: bool) -> tuple[Ho
     Blocks part by part, where that takes less; half as many of them in memory; none; and last nothing that could be
     spared: one block, no cache, short command buffers. The GPU's watchdog asks for the latter first.
     """
-    now, blocks = replace(memory.holding, in_parts=backend.runs_behind and memory.work.blocks > 0), memory.work.blocks
+    now, blocks = memory.holding, memory.work.blocks
+    if blocks:
+        now = replace(now, pace="parts" if backend.runs_behind else "whole", keep_text=False)
     spares = gpu or backend.cache > 0
     steps = [replace(now, spare=True)] if gpu or (spares and not blocks) else []
     if blocks:

@@ -26,32 +26,34 @@ def transformer_activations(
     prompts: int,
     backend: Backend,
     dtype: str,
-    in_parts: bool = False,
+    pace: str = "whole",
+    keep_text: bool = False,
 ) -> int:
     """Bytes at the peak of a denoising step, with rotary tables and all that is kept between steps.
 
-    passes: evaluations of the network per step; prompts: how many of the two contexts they need; in_parts: whether
-    blocks are evaluated part by part.
+    passes: evaluations of the network per step; prompts: how many of the two contexts they need; pace, keep_text:
+    of `memory.Holding`.
     """
     size = ITEM_BYTES[dtype]
     one = tokens * config.inner_dim * size
-    inside = one * ((backend.part_units if in_parts else backend.block_units) + backend.pass_units * passes)
+    units = {"parts": backend.part_units, "ahead": backend.ahead_units}.get(pace, backend.block_units)
+    inside = one * (units + backend.pass_units * passes)
     least, most = backend.scratch
     inside += min(most, max(least, backend.scratch_units * one))
     if dtype not in backend.fused_attention:
         inside += config.num_attention_heads * tokens * max(tokens, TEXT_TOKENS) * size
     latents = (passes + 4) * tokens * LATENT_CHANNELS * 4
     contexts = prompts * TEXT_TOKENS * (config.inner_dim + 2 * config.context_channels) * size
-    return int(inside) + latents + contexts + kept_text(config, prompts, dtype)
+    return int(inside) + latents + contexts + kept_text(config, prompts, dtype, keep_text)
 
 
-def kept_text(config: TransformerConfig, prompts: int, dtype: str) -> int:
-    """Text keys and values: of all blocks where that is little, else of one block."""
+def kept_text(config: TransformerConfig, prompts: int, dtype: str, keep: bool = False) -> int:
+    """Text keys and values: of all blocks where that is little or asked for, else of one block."""
     block = 2 * TEXT_TOKENS * config.inner_dim * ITEM_BYTES[dtype]
     if config.cross_attention_adaln:
         return 2 * block
     kept = prompts * config.num_layers * block
-    return kept if kept <= KEEP_TEXT_BYTES else 2 * block
+    return kept if keep or kept <= KEEP_TEXT_BYTES else 2 * block
 
 
 def count_tokens(text: str) -> int:

@@ -69,8 +69,24 @@ def dequantise(packed: mx.array, scales: mx.array, biases: mx.array, inputs: int
     return mx.dequantize(packed, scales, biases, group_size=group, bits=bits)
 
 
+class Decoded(dict[str, mx.array]):
+    """A block's weights during a visit: what is decoded from fewer bits stays for further uses."""
+
+    def __init__(self, weights: Mapping[str, mx.array]) -> None:
+        super().__init__(weights)
+        self.kept: dict[str, mx.array] = {}
+
+
 def dense(weights: Mapping[str, mx.array], layer: str, inputs: int, dtype: mx.Dtype) -> mx.array:
     """The weight of a layer [outputs, inputs], whatever form it is held in; dense ones as they are."""
+    if isinstance(weights, Decoded):
+        if layer not in weights.kept:
+            weights.kept[layer] = _dense(weights, layer, inputs, dtype)
+        return weights.kept[layer]
+    return _dense(weights, layer, inputs, dtype)
+
+
+def _dense(weights: Mapping[str, mx.array], layer: str, inputs: int, dtype: mx.Dtype) -> mx.array:
     weight = weights[layer + WEIGHT]
     scales = weights.get(layer + SCALES)
     if scales is not None:

@@ -54,7 +54,7 @@ def test_fewer_blocks_then_none_then_nothing_to_spare(stages: dict[str, StageMem
     last, started, said = heal(stages["stage2"], [5, 5, 5, 5, 0])
     assert last.code == 0
     assert [memory.holding.resident_blocks for memory in started] == [None, None, 24, 0, 0]
-    assert [memory.holding.in_parts for memory in started] == [False, True, True, True, True]
+    assert [memory.holding.pace for memory in started] == ["ahead", *["parts"] * 4]
     assert [memory.holding.spare for memory in started] == [False, False, False, False, True]
     assert said[0].endswith("trying from its last step with each block computed part by part.")
     assert said[1] == (

@@ -45,10 +45,10 @@ def test_a_32_gb_mac_streams_some_blocks_of_both_transformers(folder: Path) -> N
     for name in ("stage1", "stage2"):
         kept = stages[name].holding.resident_blocks
         assert 20 < kept < 47
-        one_more = with_holding(stages[name], METAL, Holding(kept + 1, in_parts=True))
+        one_more = with_holding(stages[name], METAL, Holding(kept + 1, pace="parts"))
         assert not one_more.fits, "as many stay as there is room for"
         assert stages[name].holding.params == {
-            "in_parts": True,
+            "pace": "parts",
             "residency": {"resident_blocks": kept, "prefetch": 1},
         }
     check_memory(recipe, stages, list(stages), given)
@@ -56,17 +56,25 @@ def test_a_32_gb_mac_streams_some_blocks_of_both_transformers(folder: Path) -> N
 
 def test_a_large_card_holds_everything(folder: Path) -> None:
     _, stages, _ = planned(folder, recipe_for(folder), H100)
-    assert [memory.holding for memory in stages.values()] == [Holding()] * 5
-    assert stages["stage1"].holding.params == {}
+    fast = Holding(pace="ahead", keep_text=True)
+    assert [memory.holding for memory in stages.values()] == [Holding(), fast, fast, Holding(), Holding()]
+    assert stages["stage1"].holding.params == {"pace": "ahead", "keep_text": True}
 
 
 def test_blocks_are_evaluated_in_parts_before_any_is_streamed(folder: Path) -> None:
     """A GPU that waits for moments is faster than one that waits for the disk."""
-    whole = stage2(folder, H100)
-    tight = stage2(folder, H100, memory=whole.expected - GB)
-    assert tight.holding == Holding(in_parts=True)
-    assert tight.expected < whole.expected - GB
-    assert stage2(folder, H100, memory=tight.expected - GB).holding.resident_blocks in range(40, 48)
+    memory, found = 80 * GB, []
+    for _ in range(5):
+        found.append(stage2(folder, H100, memory=memory))
+        assert found[-1].expected <= memory
+        memory = found[-1].expected - GB // 4
+    assert [stage.holding for stage in found[:4]] == [
+        Holding(pace="ahead", keep_text=True),
+        Holding(keep_text=True),
+        Holding(),
+        Holding(pace="parts"),
+    ]
+    assert found[4].holding.resident_blocks in range(40, 48)
 
 
 @pytest.mark.parametrize("on", [MAC, H100, LINUX], ids=lambda machine: machine.backend)
@@ -187,8 +195,8 @@ def test_what_is_tried_after_a_failure_takes_less_each_time(folder: Path) -> Non
         steps = more_frugal(memory, backend, gpu=False)
         peaks = [memory.prediction.peak, *(with_holding(memory, backend, step).prediction.peak for step in steps)]
         assert peaks == sorted(peaks, reverse=True)
-        assert len(set(peaks)) == len(peaks) == (4 if memory.holding.in_parts else 5)
-        assert steps[-1] == Holding(0, 0, in_parts=True, spare=True)
+        assert len(set(peaks)) == len(peaks) == (4 if memory.holding.pace == "parts" else 5)
+        assert steps[-1] == Holding(0, 0, pace="parts", spare=True)
         assert steps[-2].resident_blocks == 0
     nothing_left = with_holding(memory, backend, steps[-1])
     assert more_frugal(nothing_left, backend, gpu=False) == ()

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from workers.networks.ops import Settle, Weights, attention, join_heads, lazily, linear, split_heads
+from workers.networks.ops import Weights, attention, join_heads, linear, split_heads
+from workers.networks.pace import Settle, lazily
 from workers.networks.rope import Rope, rotate
 
 

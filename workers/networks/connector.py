@@ -14,7 +14,8 @@ import numpy as np
 
 from weights.architecture.connector import ConnectorConfig
 from workers.networks.attention import self_attention
-from workers.networks.ops import Weights, feed_forward, rms_norm, settled
+from workers.networks.ops import Weights, feed_forward, rms_norm
+from workers.networks.pace import settled
 from workers.networks.rope import table
 
 

@@ -16,7 +16,8 @@ import mlx.core as mx
 import numpy as np
 
 from weights.architecture.gemma import GemmaConfig
-from workers.networks.ops import Weights, attention, gelu, join_heads, linear, settled, split_heads
+from workers.networks.ops import Weights, attention, gelu, join_heads, linear, split_heads
+from workers.networks.pace import settled
 from workers.networks.rope import turn_halves
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import mlx.core as mx
 import numpy as np
 
-from workers.networks.ops import Weights, fused, settled
+from workers.networks.ops import Weights, fused
+from workers.networks.pace import settled
 
 EPS = 1e-5
 

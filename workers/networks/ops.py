@@ -15,31 +15,12 @@ import mlx.core as mx
 
 from weights import quantize
 from workers.networks import host, host_tokens
+from workers.networks.pace import Settle, lazily
 
 Weights = Mapping[str, mx.array]
 
-Settle = Callable[..., object]
-"""Called with the results of each part of a larger computation. A GPU runs behind the program that feeds it, and what
-was asked for and is not done yet is all in memory: with `settled` only one part is; `lazily` does nothing, and whoever
-wants the result settles it whole. No bit depends on it."""
-
 FEW_TOKENS = 256
 """Fewer than these are multiplied with a quantised weight's packed form."""
-
-
-def settled(*arrays: mx.array) -> None:
-    """Evaluates, and waits until all that this held is given back.
-
-    `mx.eval` alone returns when the results are there; a moment later, from another thread, MLX lets go of what they
-    were made from. Until then it can neither be written over nor used again: on an H100 a residual block of the VAE
-    took three activations or four, as it happened.
-    """
-    mx.eval(*arrays)
-    mx.synchronize()
-
-
-def lazily(*arrays: mx.array) -> None:
-    """Settles nothing."""
 
 
 def under(weights: Weights, prefix: str) -> dict[str, mx.array]:

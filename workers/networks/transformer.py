@@ -24,23 +24,22 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from weights import quantize
 from weights.architecture.transformer import TransformerConfig
 from workers.networks.attention import KeysValues, attend, keys_values, self_attention
 from workers.networks.joint import exchange
 from workers.networks.modulation import Adaln, Floats, Timesteps, adaln
 from workers.networks.ops import (
-    Settle,
     Weights,
     add_gated,
     feed_forward,
     layer_norm,
-    lazily,
     linear,
     modulate,
     rms_norm,
-    settled,
     two_layer_projection,
 )
+from workers.networks.pace import Pace, Pacer, Settle, lazily
 from workers.networks.rope import Rope, midpoints, table
 
 PREFIXES = ("", "audio_")
@@ -198,24 +197,26 @@ def velocity(
     passes: Sequence[Pass],
     tokens: Sequence[Tokens],
     after_block: Callable[[int], None] = lambda index: None,
-    settle: Settle = lazily,
+    pace: Pace = "whole",
 ) -> list[Arrays]:
     """The predicted velocity (noise - x0) of every pass and modality, [1, tokens, channels] in the latent's dtype.
 
-    The activations are settled after each pass of each block, and with `settle=settled` also after each part of it,
-    which bounds memory and the length of GPU command buffers; `after_block(index)` is called when a block is done
-    (heartbeats).
+    `pace` bounds memory and the length of GPU command buffers; "ahead" needs blocks that stay in memory.
+    `after_block(index)` is called when a block is done (heartbeats). Where several passes share a block's visit and
+    memory is no matter, weights that are held in fewer bits are decoded once for all of them.
     """
     step = conditions(config, top, tokens)
     first = tuple(
         linear(top, f"{stream.prefix}patchify_proj", own.latent) for stream, own in zip(run, tokens, strict=True)
     )
     xs = [first for _ in passes]
-    index = 0
+    index, pacer = 0, Pacer(pace)
     for weights in blocks:
+        if len(passes) > 1 and pace != "parts":
+            weights = quantize.Decoded(weights)
         for number, one in enumerate(passes):
-            xs[number] = block(config, weights, index, run, step, one, xs[number], settle)
-            settled(*xs[number])
+            xs[number] = block(config, weights, index, run, step, one, xs[number], pacer.settle)
+            pacer.block(xs[number])
         # Before the iterator makes room for the next block.
         del weights
         after_block(index)

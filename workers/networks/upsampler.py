@@ -19,7 +19,8 @@ from weights.architecture.upsampler import GROUPS, UpsamplerConfig
 from workers.networks import group_norm
 from workers.networks import statistics as channels
 from workers.networks.convolution import conv3d
-from workers.networks.ops import Weights, settled
+from workers.networks.ops import Weights
+from workers.networks.pace import settled
 from workers.networks.vae_ops import Watch, depth_to_space, silu
 
 PIECE_VALUES = 1 << 22

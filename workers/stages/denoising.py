@@ -20,7 +20,7 @@ from cache.partial import drop_partial, load_partial, save_partial
 from weights.errors import UsageError
 from workers.arrays import DTYPES, publish_arrays, to_array, to_tensor
 from workers.context import Context
-from workers.networks.ops import lazily, settled
+from workers.networks.pace import Pace
 from workers.networks.rope import video_positions
 from workers.protocol import Item, Job
 from workers.sampling.denoise import Predict, denoise
@@ -80,6 +80,9 @@ def predictor(job: Job, context: Context, transformer: Transformer, guidance: Gu
     """The items share prompts and shape, so one predictor serves them all."""
     text = read(Path(job.items[0].inputs["text"]), stage="text").tensors
     positions = video_positions(tuple(job.params["shape"]), float(Fraction(job.params["fps"])))
+    pace: Pace = job.params.get("pace", "whole")
+    if pace == "ahead" and "residency" in job.params:
+        raise UsageError("The job asks for blocks that come and go to be computed ahead.")
     return make_predictor(
         transformer.config,
         transformer.top,
@@ -90,7 +93,8 @@ def predictor(job: Job, context: Context, transformer: Transformer, guidance: Gu
         guidance,
         dtype,
         after_block=lambda index: context.heartbeat(),
-        settle=settled if job.params.get("in_parts") else lazily,
+        pace=pace,
+        keep_text=bool(job.params.get("keep_text")),
     )
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from weights.architecture.vae import SPACE_SCALE, TIME_SCALE, DecoderConfig, EncoderConfig
 from weights.errors import UsageError, WorkerFailed
 from workers.networks import vae_decoder, vae_encoder
-from workers.networks.ops import Weights, settled
+from workers.networks.ops import Weights
+from workers.networks.pace import settled
 from workers.networks.vae_ops import Noise
 from workers.video.tiling import Box, Floats, TileSizes, decode_grid, decode_tiles, encode_grid, encode_tiles
 
