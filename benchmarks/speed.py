@@ -3,9 +3,9 @@
     uv run python -m benchmarks.speed [--only forward decode] [--out FILE.json] [--reference PYTHONPATH]
 
 Full-size shapes with random weights in bfloat16; the 48 blocks of the transformer are one block's weights 48 times,
-which is the same to a GPU, whose cache holds none of them. Where PyTorch and ltx-core 1.0.0 can be imported (`--reference`
-adds a folder to look in) `benchmarks.reference` measures the same shapes in a process of its own. Prints Markdown; each
-number is the median of several turns.
+which is the same to a GPU, whose cache holds none of them. Where PyTorch and ltx-core 1.0.0 can be imported
+(`--reference` adds a folder to look in) `benchmarks.reference` measures the same shapes in a process of its own. Prints
+Markdown; each number is the median of several turns.
 """
 
 from __future__ import annotations

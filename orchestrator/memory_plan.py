@@ -6,7 +6,7 @@ disk at each step. Where nothing fits, the prediction is that of the most frugal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,17 +83,26 @@ def stage_memory(work: Work, backend: Backend, limit: Budget, ratio: float = 1.0
         if (holding.pace != "ahead" or backend.ahead_units) and made(holding).fits:
             return made(holding)
     pace: Pace = "parts" if backend.runs_behind else "whole"
-    low, high = -1, work.blocks  # the most blocks that fit, by halving: a block more never takes less
+    most = most_blocks(work.blocks, lambda holding: made(holding).fits, pace)
+    if most > 0 and backend.ahead_units and made(keeping(most - 1, work.blocks, "whole")).fits:
+        # To a fast card a block from the disk costs about as much as the moments in which it waits for the next part.
+        most, pace = most - 1, "whole"
+    if most >= 0:
+        return made(keeping(most, work.blocks, pace))
+    one_block = made(Holding(0, prefetch=0, pace=pace))
+    return one_block if one_block.fits else made(Holding(0, prefetch=0, pace=pace, spare=True))
+
+
+def most_blocks(of: int, fits: Callable[[Holding], bool], pace: Pace) -> int:
+    """How many of the blocks can stay, by halving: a block more never takes less. -1: not even none."""
+    low, high = -1, of
     while low < high:
         middle = (low + high + 1) // 2
-        if made(keeping(middle, work.blocks, pace)).fits:
+        if fits(keeping(middle, of, pace)):
             low = middle
         else:
             high = middle - 1
-    if low >= 0:
-        return made(keeping(low, work.blocks, pace))
-    one_block = made(Holding(0, prefetch=0, pace=pace))
-    return one_block if one_block.fits else made(Holding(0, prefetch=0, pace=pace, spare=True))
+    return low
 
 
 def keeping(blocks: int, of: int, pace: Pace) -> Holding:

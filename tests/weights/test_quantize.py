@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from weights import fp8
-from weights.quantize import Quantised, dense, dequantise, product, quantise
+from weights.quantize import Decoded, Quantised, bytes_to_weights, dense, dequantise, product, quantise
 
 RANDOM = np.random.default_rng(5)
 
@@ -147,3 +147,20 @@ def test_dense_finds_each_form() -> None:
     held = {"a.weight": weight, "b.weight": codes, "b.weight_scale": scale}
     assert dense(held, "a", 64, mx.bfloat16) is weight
     assert mx.array_equal(dense(held, "b", 64, mx.bfloat16), fp8.decode(codes, scale, mx.bfloat16))
+
+
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_bytes_become_weights_as_mlx_makes_them(group: int) -> None:
+    weight = mx.random.normal((24, 256), key=mx.random.key(3))
+    packed, scales, biases = quantise(weight, 8, group, mx.bfloat16)
+    made = bytes_to_weights(packed, scales, biases).reshape(24, 256)
+    assert mx.array_equal(made, mx.dequantize(packed, scales, biases, group_size=group, bits=8)).item()
+
+
+def test_what_is_decoded_for_a_visit_is_decoded_once() -> None:
+    weight = mx.random.normal((16, 64), key=mx.random.key(4))
+    packed, scales, biases = quantise(weight, 4, 64, mx.float32)
+    held = {"a.weight": packed, "a.scales": scales, "a.biases": biases}
+    visit = Decoded(held)
+    assert dense(visit, "a", 64, mx.float32) is dense(visit, "a", 64, mx.float32)
+    assert mx.array_equal(dense(visit, "a", 64, mx.float32), dense(held, "a", 64, mx.float32)).item()
