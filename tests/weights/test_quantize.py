@@ -150,11 +150,13 @@ def test_dense_finds_each_form() -> None:
 
 
 @pytest.mark.parametrize("group", [32, 64, 128])
-def test_bytes_become_weights_as_mlx_makes_them(group: int) -> None:
+def test_bytes_become_weights_with_one_rounding(group: int) -> None:
+    """As MLX's kernels for GPUs have it; its loop for CPUs rounds the product to 16 bits, too."""
     weight = mx.random.normal((24, 256), key=mx.random.key(3))
     packed, scales, biases = quantise(weight, 8, group, mx.bfloat16)
     made = bytes_to_weights(packed, scales, biases).reshape(24, 256)
-    assert mx.array_equal(made, mx.dequantize(packed, scales, biases, group_size=group, bits=8)).item()
+    exact = mx.dequantize(packed, scales.astype(mx.float32), biases.astype(mx.float32), group_size=group, bits=8)
+    assert mx.array_equal(made, exact.astype(mx.bfloat16)).item()
 
 
 def test_what_is_decoded_for_a_visit_is_decoded_once() -> None:
