@@ -1,0 +1,83 @@
+"""What the relay's processes cost: the stages of a finished run again, in turn, in one process.
+
+    uv run python -m benchmarks.monolith RUN_FOLDER [--out FILE.json]
+
+RUN_FOLDER is a run's folder in its home. Its job files are run as they are, somewhere else, with the same code as the
+workers run, one after the other in this process, with all memory given back between them. The run itself took its
+seconds from the start of each worker to its end; the difference is what starting processes, opening weights anew and
+reporting to a supervisor cost. Only stages that the run computed are compared, and their tensors must have its hashes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from benchmarks.full_size import tensor_hash
+from cache.home import open_home
+from workers.channel import EventChannel
+from workers.context import Context
+from workers.limits import apply_limits
+from workers.protocol import Job
+
+
+def again(job: Job, folder: Path, made: dict[str, str]) -> tuple[float, Job]:
+    """Seconds of the stage, and the job that was run: its results elsewhere, its inputs the results before."""
+    home = open_home(folder / "home")
+    items = []
+    for item in job.items:
+        output = str(home.object_path(item.key, Path(item.output).suffix))
+        inputs = {role: made.get(path, path) for role, path in item.inputs.items()}
+        made[item.output] = output
+        items.append(replace(item, output=output, inputs=inputs))
+    changed = replace(job, items=tuple(items), home=str(home.root))
+    began = time.monotonic()
+    apply_limits(job.limits)
+    importlib.import_module(f"workers.stages.{job.stage}").run(changed, Context(changed, EventChannel(None)))
+    mx.clear_cache()
+    return time.monotonic() - began, changed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    state = json.loads((asked.run / "state.json").read_text())
+    stages = {name: stage for name, stage in state["stages"].items() if stage["status"] == "computed"}
+    rows: list[dict[str, Any]] = []
+    made: dict[str, str] = {}
+    print("| stage | worker | in one process | more | bits |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, stage in stages.items():
+            path = asked.run / "jobs" / f"{name}.json"
+            if name == "preview" or not path.exists():
+                continue
+            job = Job.from_json(path.read_text())
+            seconds, changed = again(job, Path(folder), made)
+            pairs = [(a.output, b.output) for a, b in zip(job.items, changed.items, strict=True)]
+            same = all(tensor_hash(a) == tensor_hash(b) for a, b in pairs)
+            rows.append({"stage": name, "worker": stage["seconds"], "alone": seconds, "same": same})
+            more = stage["seconds"] - seconds
+            bits = "the same" if same else "OTHERS"
+            print(f"| {name} | {stage['seconds']:.2f} s | {seconds:.2f} s | {more:+.2f} s | {bits} |", flush=True)
+    relay, alone = (sum(row[which] for row in rows) for which in ("worker", "alone"))
+    print(f"| all | {relay:.2f} s | {alone:.2f} s | {relay - alone:+.2f} s | |\n")
+    print(f"{(relay - alone) / max(1, len(rows)):+.2f} s a worker; {relay / alone:.3f} times one process's time.")
+    events = [json.loads(line) for line in (asked.run / "events.jsonl").read_text().splitlines()]
+    whole = next(event["seconds"] for event in reversed(events) if event["event"] == "run_done")
+    print(f"The whole command took {whole:.2f} s, {whole - relay:.2f} s of it outside its workers.")
+    if asked.out:
+        asked.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
