@@ -44,9 +44,14 @@ class StageMemory:
         return 0.0 if kept is None or not self.work.blocks else 1 - kept / self.work.blocks
 
     def limits(self, backend: Backend) -> Limits:
-        """MLX's own limits: within the budget, less what is not MLX's; on Metal the weights stay wired."""
+        """MLX's own limits: within the budget, less what is not MLX's; on Metal the weights stay wired.
+
+        On a card the cache may take what is left: MLX gives it back before the memory limit, and new memory is slow.
+        """
         memory = max(self.budget.bytes - self.prediction.base, self.prediction.arrays)
         cache = 0 if self.holding.spare else backend.cache
+        if backend.on_card and cache:
+            cache = max(cache, memory - self.prediction.arrays)
         wired = self.prediction.largest.weights if backend.name == "metal" else None
         return Limits(memory=memory, cache=cache, wired=wired)
 

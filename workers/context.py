@@ -74,6 +74,11 @@ class Context:
         with self._lock:
             self._bytes_read[name] = self._bytes_read.get(name, 0) + int(size)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal has asked for the end."""
+        return self._stop_signal is not None
+
     def check_stop(self) -> None:
         """Raise `Stopped` if a signal has asked for the end. Call it when everything so far is saved."""
         if self._stop_signal is not None:

@@ -186,6 +186,9 @@ def test_limits_keep_mlx_within_the_budget(folder: Path) -> None:
     assert limits.cache == METAL.cache
     assert limits.wired == memory.prediction.largest.weights
     assert memory.limits(CUDA).wired is None
+    on_card = stage2(folder, H100).limits(CUDA)
+    assert on_card.memory is not None
+    assert on_card.cache == on_card.memory - stage2(folder, H100).prediction.arrays > 10 * GB
     assert with_holding(memory, METAL, Holding(0, 0, spare=True)).limits(METAL).cache == 0
 
 

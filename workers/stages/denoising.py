@@ -1,7 +1,7 @@
 """The denoising that stages 1 and 2 share: a transformer, its contexts, and a state that is saved after every step.
 
 Each item (one per seed) goes through all its steps before the next begins, with the weights loaded once. After each
-step the latent is in `partial/<key>`, so a killed run goes on from its last finished step, to the same bits.
+step the latent goes to `partial/<key>`, so a killed run goes on from its last finished step, to the same bits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from pathlib import Path
 import mlx.core as mx
 
 from cache.artifacts import read
-from cache.failpoints import failpoint
 from cache.home import Home
-from cache.partial import drop_partial, load_partial, save_partial
+from cache.partial import drop_partial, load_partial
 from weights.errors import UsageError
-from workers.arrays import DTYPES, publish_arrays, to_array, to_tensor
+from workers.arrays import DTYPES, publish_arrays, to_array
 from workers.context import Context
 from workers.networks.pace import Pace
 from workers.networks.rope import video_positions
@@ -30,6 +29,7 @@ from workers.sampling.noise import noise, noise_from_file, noised
 from workers.sampling.predictor import make_predictor
 from workers.sampling.schedules import Sigmas, distilled_sigmas, ltx2_sigmas, stage2_sigmas
 from workers.stages.loading import Transformer, open_transformer
+from workers.stages.saving import Saver
 
 SCHEDULES: dict[str, Callable[[int], Sigmas]] = {
     "dev": ltx2_sigmas,
@@ -68,7 +68,8 @@ def denoise_items(
                 latent = to_tokens(start(job, item, sigmas, clean(item), dtype))
             elif done:
                 context.emit("resumed", key=item.key, index=done, total=job.params["steps"])
-            result = denoise(predict, latent, sigmas, start=done, on_step=saver(job, context, item))
+            with Saver(job, context, item) as save:
+                result = denoise(predict, latent, sigmas, start=done, on_step=save)
             began = time.monotonic()
             video = {"video": from_tokens(result, shape)}
             size = publish_arrays(item.output, item.key, job.stage, video, {})
@@ -108,17 +109,3 @@ def start(job: Job, item: Item, sigmas: Sigmas, clean: mx.array | None, dtype: m
     else:
         values = noise(item.params["seed"], job.stage, shape)
     return noised(clean, mx.array(values), float(sigmas[0]), dtype)
-
-
-def saver(job: Job, context: Context, item: Item) -> Callable[[int, int, mx.array, float], None]:
-    """Saves the state after each step, reports it, and only then stops where a stop was asked for."""
-    home = Home(Path(job.home))
-
-    def on_step(done: int, total: int, latent: mx.array, seconds: float) -> None:
-        failpoint("step.computed", item.key, done)
-        save_partial(home, item.key, done, total, {"latent": to_tensor(latent)})
-        failpoint("step.saved", item.key, done)
-        context.step(item.key, done, total, seconds)
-        context.check_stop()
-
-    return on_step
