@@ -94,6 +94,14 @@ class Run:
         state = self.state()
         return "interrupted" if state.status == "running" and alive(state.owner) is False else state.status
 
+    def claim(self) -> None:
+        """This process goes on with the run. UsageError while another one is at it."""
+        with self._exclusive():
+            state = self.state()
+            if state.status == "running" and state.owner != own_mark() and alive(state.owner):
+                raise UsageError(f"The run {self.id} is still under way, in another process.")
+            self._write(replace(state, status="running", owner=own_mark()))
+
     def write_recipe(self, recipe_json: Mapping[str, Any]) -> None:
         """Replaces the recipe, where the run itself had to change it; `resume` goes on with this one."""
         publish_text(self.folder / "recipe.json", _json(recipe_json))

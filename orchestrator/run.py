@@ -84,6 +84,8 @@ def generate(
     if run is None:
         run = create_run(prepared.home, recipe.to_dict(), recipe.prompt)
         failpoint("run.created")
+    else:
+        run.claim()
     relay_run = RelayRun(prepared, run, on_event, interrupts, retry)
     return relay_run.carry_out()
 
