@@ -9,7 +9,7 @@ import pytest
 from tests.faults.fuzz import fuzz
 from tests.faults.fuzz_readers import readers
 
-SLOW = {"network": 100, "upscaler": 100, "index": 200, "tokenizer": 60}
+SLOW = {"network": 100, "upscaler": 400, "index": 200, "tokenizer": 60}
 SILENT = ("events", "diary", "artifact", "record", "history", "memo", "lock")
 """Nothing is raised for bad ones; a changed artifact is never accepted."""
 
