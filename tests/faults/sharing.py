@@ -30,6 +30,8 @@ from tests.faults.scenario import SMALL
 
 COMMAND = ("generate", PROMPT, *SMALL, "--steps-stage1", "3")
 SEEDS = 8
+PREVIEW_LOADS = 2
+"""A sweep makes a contact sheet of stage 1: the VAE decoder and its statistics."""
 
 
 def at_once(place: Place, commands: Iterable[Sequence[str]], **changes: str) -> list[Ended]:
@@ -49,7 +51,7 @@ def counts(ended: Iterable[Ended]) -> dict[str, Any]:
     steps = [event for one in ended for event in one.of("step") if event["stage"] in ("stage1", "stage2")]
     return {
         "workers": {stage: started[stage] for stage in STAGES},
-        "loads": sum(event["stage"] in STAGES for one in ended for event in one.of("loading")),
+        "loads": sum(len(one.of("loading")) for one in ended),
         "bytes": sum(size for files in read for size in files.values()),
         "steps": len(steps),
         "codes": sorted(one.code for one in ended),
@@ -66,11 +68,8 @@ def made(place: Place) -> tuple[int, int]:
 def one_recipe(work: Path, **changes: str) -> dict[str, Any]:
     place = Place(work).make()
     ended = at_once(place, [(*COMMAND, "--output", f"{number}.mp4") for number in range(4)], **changes)
-    return {
-        **counts(ended),
-        "videos": made(place),
-        "left": place.litter() + [str(p) for p in place.wait_for_silence(2)],
-    }
+    left = [*place.litter(), *map(str, place.wait_for_silence(2))]
+    return {**counts(ended), "videos": made(place), "left": left}
 
 
 def four_seeds(work: Path) -> dict[str, Any]:
@@ -117,7 +116,8 @@ def problems(found: dict[str, Any]) -> list[str]:
     check("one is killed: videos", killed["videos"] == (3, 1) and not killed["left"])
     check("four seeds: text", four["workers"]["text"] == 1 and four["videos"] == (4, 4) and not four["left"])
     check("eight seeds: videos", eight["same videos"])
-    check("eight seeds: loads", SEEDS * eight["sweep"]["loads"] == eight["on a home each"]["loads"])
+    loads = eight["sweep"]["loads"] - PREVIEW_LOADS
+    check("eight seeds: loads", SEEDS * loads == eight["on a home each"]["loads"])
     return wrong
 
 
