@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,9 +150,20 @@ def copy(work: Path) -> Path:
     return work
 
 
-def failing(tree: Path, tests: tuple[str, ...]) -> str | None:
+def noticed(tree: Path, tests: tuple[str, ...]) -> str | None:
+    """The first test that fails there, and fails again by itself: not because the machine is busy."""
+    once: list[str] = []
+    while (found := failing(tree, tests, but=once)) is not None:
+        if failing(tree, (found,)) is not None:
+            return found
+        once.append(found)
+    return None
+
+
+def failing(tree: Path, tests: tuple[str, ...], but: Sequence[str] = ()) -> str | None:
     """The first test that fails there; None: none does."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    options = ["-x", "-q", "-p", "no:cacheprovider", *(f"--deselect={name}" for name in but)]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     if ended.returncode == 0:
@@ -182,7 +194,7 @@ def main() -> int:
         if whole.count(mutation.before) != 1:
             raise SystemExit(f"{mutation.name}: the text is there {whole.count(mutation.before)} times")
         path.write_text(whole.replace(mutation.before, mutation.after))
-        found = failing(tree, mutation.tests)
+        found = noticed(tree, mutation.tests)
         path.write_text(whole)
         results.append({"mutation": mutation.name, "file": mutation.file, "fails": found})
         print(f"{mutation.name}: {found or 'NOTHING FAILS'}", flush=True)
