@@ -6,13 +6,12 @@ transformers itself, which takes seconds to import, only where a folder has noth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from weights.errors import RelayError, WeightsError
-from weights.header_json import plain
+from weights.header_json import plain, read_json
 
 MAX_TOKENS = 1024
 MAX_BYTES = 200_000_000
@@ -73,8 +72,7 @@ def named(folder: Path) -> Iterator[None]:
 def bos_id(folder: Path) -> int:
     """The id that the model's config names for `<bos>`; 2, as in every Gemma, where it names none."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = read_json(folder / "config.json").get("bos_token_id", DEFAULT_BOS)
+    except WeightsError:
         return DEFAULT_BOS
-    value = config.get("bos_token_id", DEFAULT_BOS) if isinstance(config, dict) else DEFAULT_BOS
     return value if isinstance(value, int) else DEFAULT_BOS

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +59,8 @@ def quantize_command(
     from orchestrator.quantize import prepare, write
 
     wanted = None if output is None else Path(output).expanduser()
-    prepared = prepare(Path(file).expanduser(), wanted, 8 if bits is None else bits, overwrite=overwrite)
+    with in_a_sentence():
+        prepared = prepare(Path(file).expanduser(), wanted, 8 if bits is None else bits, overwrite=overwrite)
     told = Told(json=json, quiet=quiet, source=str(prepared.planned.path), size=prepared.planned.size)
     with Interrupts() as interrupts:
         end = write(prepared, home=at, on_event=told.event, interrupts=interrupts)
@@ -87,7 +90,9 @@ def verify_command(
     from orchestrator.verify import NOTES, verify
 
     at, damaged, read = chosen_home(home), 0, 0
-    for path in weights_files([Path(path).expanduser() for path in paths or ()]):
+    with in_a_sentence():
+        files = weights_files([Path(path).expanduser() for path in paths or ()])
+    for path in files:
         if not json and path.is_file() and (size := path.stat().st_size) >= SLOW_BYTES:
             Stream(sys.stderr).write(f"reading {path}, {file_size(size)}\n")
         verdict = verify(path, at.root / NOTES, accept=accept)
@@ -107,6 +112,17 @@ def verify_command(
             else "The file is not what it should be.",
             advice="Fetch what is damaged again; if you replaced it yourself, add --accept.",
         )
+
+
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """A path that no file can have, or that may not be looked at, is a WeightsError."""
+    from weights.header_json import no_access
+
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(no_access(Path(str(error.filename)), error)) from error
 
 
 def weights_files(named: list[Path]) -> list[Path]:

@@ -130,7 +130,7 @@ def use_tokenizer(path: Path, data: bytes) -> object:
 
 def encoder_with(path: Path, name: str) -> Path:
     """A text encoder's folder, in which that file is the input."""
-    folder = path.parent / "encoder"
+    folder = path.parent / f"encoder-{name}"
     if not folder.exists():
         shutil.copytree(ENCODER, folder)
         (folder / "tokenizer.model").unlink()

@@ -131,6 +131,8 @@ def test_hostile_safetensors_headers(place: Place, tmp_path: Path, what: str, fl
     [
         ({"weights": {"model": "/etc"}}, 3),
         ({"weights": {"weights": "/etc/passwd"}}, 3),
+        ({"weights": {"gemma": "x" * 5000}}, 3),
+        ({"weights": {"model": "\x00"}}, 3),
         ({"noise": "/dev/zero"}, 2),
         ({"loras": [["/etc/passwd", 1.0, None]]}, 3),
         ({"codec": "../../x"}, 2),
