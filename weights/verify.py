@@ -21,6 +21,8 @@ from weights.header_folder import CONFIG, INDEX
 from weights.header_json import no_access
 
 PIECE = 8 << 20
+GIT_BYTES = 16 << 20
+"""Larger files are served under a SHA-256."""
 SMALL = (CONFIG, INDEX, *TOKENIZERS, "tokenizer_config.json")
 """What of a text encoder's folder is no safetensors file."""
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
@@ -68,7 +70,7 @@ def read_content(path: Path) -> Content:
             status = os.fstat(file.fileno())
             sha256 = hashlib.sha256()
             git = hashlib.sha1(b"blob %d\0" % status.st_size, usedforsecurity=False)
-            small = status.st_size <= PIECE  # large files have no hash of git's
+            small = status.st_size <= GIT_BYTES
             while piece := file.read(PIECE):
                 sha256.update(piece)
                 if small:
