@@ -19,6 +19,7 @@ from cache.durable import reason
 from weights.errors import ArtifactError, RelayError
 
 SEAL = "seal"
+_AGAIN = "Give the same command again: what was finished is used again."
 LIMIT = 2 << 20
 """Bytes. A recipe or a state is a few kB; whatever is larger is refused before it is read."""
 
@@ -48,7 +49,7 @@ def unsealed(
     """The record without its seal; an `error` when that is not the right one."""
     rest = {name: entry for name, entry in value.items() if name != SEAL}
     if value.get(SEAL) != _seal(rest):
-        raise error(f"The {what} {path} is damaged: what it says is not what was written.")
+        raise error(f"The {what} {path} is damaged: what it says is not what was written.", advice=_AGAIN)
     return rest
 
 
