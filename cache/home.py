@@ -119,7 +119,8 @@ def sweep_home(home: Home) -> int:
 
 def _check_format(marker: Path) -> None:
     try:
-        text = marker.read_text(errors="replace")[:100]
+        with open(marker, errors="replace") as file:
+            text = file.read(100)
     except FileNotFoundError:
         try:
             publish_text(marker, f"{FORMAT}\n")

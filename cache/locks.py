@@ -100,7 +100,8 @@ def _acquire(path: Path, on_wait: Callable[[str], None], stop: Callable[[], bool
 def _open(path: Path) -> int:
     try:
         make_folder(path.parent, 0o700)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # Its content is written: a link that somebody else put there must not lead to another file.
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         failure = write_error(error, path, _HOLDER_BYTES)
         if isinstance(failure, DoesNotFit):

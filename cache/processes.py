@@ -7,9 +7,11 @@ Guaranteed: `alive` never calls a running process of this machine dead. For a ma
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import re
+import struct
 import sys
 from functools import lru_cache
 from importlib import import_module
@@ -17,6 +19,9 @@ from typing import Any
 
 _GONE, _UNKNOWN = 0, 1
 """Instead of a start time; no process of ours starts in the first tick of a machine."""
+_RUSAGE_BYTES = 16 + 10 * 8
+"""struct rusage_info_v0: a uuid of 16 bytes, then ten integers of 64 bits, of which this is the ninth."""
+_START_OFFSET = 16 + 8 * 8
 MARK = r"[0-9a-f]{8}-[0-9]{1,10}-[0-9]{1,20}"
 
 
@@ -65,11 +70,28 @@ def _start(pid: int) -> int:
     psutil: Any = import_module("psutil")  # late: it takes longer to import than all of `cache`
     try:
         process = psutil.Process(pid)
-        return _GONE if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time() * 1000)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return _GONE
+        return _mach_start(pid) or round(process.create_time() * 1000)
     except psutil.NoSuchProcess:
         return _GONE
     except psutil.Error:
         return _UNKNOWN
+
+
+def _mach_start(pid: int) -> int:
+    """When a process of this user started on a Mac, in ticks since boot; 0 where the system does not say.
+
+    psutil's time of creation is corrected for changes of the clock since psutil was imported, so two processes may
+    disagree about it. This is `ri_proc_start_abstime` of struct rusage_info_v0 in <sys/resource.h>.
+    """
+    buffer = ctypes.create_string_buffer(_RUSAGE_BYTES)
+    try:
+        library = ctypes.CDLL("/usr/lib/libSystem.B.dylib")
+        failed = library.proc_pid_rusage(ctypes.c_int(pid), ctypes.c_int(0), buffer)
+    except (OSError, AttributeError):
+        return 0
+    return 0 if failed else int(struct.unpack_from("=Q", buffer.raw, _START_OFFSET)[0])
 
 
 def _exists(pid: int) -> bool:

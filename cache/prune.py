@@ -53,7 +53,10 @@ def prune(home: Home, *, max_bytes: int | None = None, max_age: float | None = N
         for entry in sorted(found, key=lambda entry: entry.kind != "damaged"):
             old = max_age is not None and now - entry.used > max_age
             large = max_bytes is not None and total > max_bytes
-            wanted = damaged if entry.kind == "damaged" else entry.key not in protected and (old or large)
+            if entry.kind == "damaged":
+                wanted = damaged or old or large
+            else:
+                wanted = (old or large) and entry.key not in protected
             if wanted and remove(home, entry):
                 removed, removed_bytes, total = removed + 1, removed_bytes + entry.bytes, total - entry.bytes
             else:

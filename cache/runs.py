@@ -29,7 +29,7 @@ from typing import Any
 from cache.durable import publish_text, reason, remove, sync_folder, temporary_path, write_error
 from cache.home import Home
 from cache.processes import alive, own_mark
-from cache.records import read_json
+from cache.records import read_json, sealed, unsealed
 from cache.state import RunState, StageState
 from weights.errors import ArtifactError, RelayError, UsageError
 
@@ -78,17 +78,29 @@ class Run:
         return self.folder / "jobs" / f"{stage}.json"
 
     def recipe(self) -> dict[str, Any]:
-        return read_json(self.folder / "recipe.json", what="recipe")
+        path = self.folder / "recipe.json"
+        return unsealed(read_json(path, what="recipe"), path, what="recipe")
 
     def state(self) -> RunState:
         """As it was last written. UsageError when a newer program wrote it."""
         path = self.folder / "state.json"
-        return RunState.from_json(read_json(path, what="state"), path)
+        raw = read_json(path, what="state")
+        state = RunState.from_json(raw, path)  # says first when it is a newer program's
+        unsealed(raw, path, what="state")
+        return state
 
     def status(self) -> str:
         """The status of the state, but `interrupted` when nobody is left who runs it."""
         state = self.state()
         return "interrupted" if state.status == "running" and alive(state.owner) is False else state.status
+
+    def claim(self) -> None:
+        """This process goes on with the run. UsageError while another one is at it."""
+        with self._exclusive():
+            state = self.state()
+            if state.status == "running" and state.owner != own_mark() and alive(state.owner):
+                raise UsageError(f"The run {self.id} is still under way, in another process.")
+            self._write(replace(state, status="running", owner=own_mark()))
 
     def write_recipe(self, recipe_json: Mapping[str, Any]) -> None:
         """Replaces the recipe, where the run itself had to change it; `resume` goes on with this one."""
@@ -304,10 +316,10 @@ def _lines(readline: Any) -> Iterator[bytes]:
         skipping = not ends
 
 
-def _json(value: Any) -> str:
-    """For people and programs; UsageError for a number that JSON does not have."""
+def _json(value: Mapping[str, Any]) -> str:
+    """Sealed, for people and programs; UsageError for a number that JSON does not have."""
     try:
-        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(sealed(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError as error:
         raise UsageError(f"A recipe must be JSON: {error}.") from error
 

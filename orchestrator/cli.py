@@ -83,6 +83,7 @@ def build() -> typer.Typer:
     files = typer.Typer(cls=GroupPage, rich_markup_mode=None)
     files.callback(invoke_without_command=True)(weights.weights)
     files.command("quantize", cls=Page)(weights.quantize_command)
+    files.command("verify", cls=Page)(weights.verify_command)
     app.add_typer(files, name="weights")
     return app
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -105,7 +104,7 @@ def _entry(raw: Any) -> Entry | None:
         elif isinstance(value, bool) or not isinstance(value, int if field.type == "int" else int | float):
             right = False
         else:
-            right = isfinite(value) and 0 <= value < 1e30
+            right = 0 <= value < 1e30
         if not right:
             return None
     return Entry(**raw)

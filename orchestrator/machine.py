@@ -3,7 +3,8 @@
 The memory (with the control group's limit) and the count of processors are read anew each time; backend, device,
 working set, MLX's version and the BLAS come from `python -P -m workers.probe` and are kept in a file under a key of
 everything that could change them: the boot, the MLX packages, the interpreter, the preloaded BLAS, its threads, the
-visible GPUs and, on a Mac, the wired limit. A cache that cannot be read or written only costs the probe's half second.
+visible GPUs and, on a Mac, the wired limit. A cache that is damaged, or cannot be read or written, only costs the
+probe's half second; it is sealed, because what it says goes into the keys.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cache.durable import publish_text
+from cache.records import read_json, sealed, unsealed
 from orchestrator import cgroup
 from orchestrator.environment import WorkerEnvironment, worker_environment
-from weights.errors import WorkerFailed
+from weights.errors import RelayError, WorkerFailed
 
 _PACKAGES = ("mlx", "mlx-metal", "mlx-cpu", "mlx-cuda", "mlx-cuda-12", "mlx-cuda-13")
 _DECISIVE = ("CUDA_VISIBLE_DEVICES", "OPENBLAS_CORETYPE", "LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH")
 _PROBE_SECONDS = 120
-_FILE_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -195,19 +197,12 @@ def _parse(raw: Any) -> Probe | None:
 
 def _remembered(cache_file: Path, key: Mapping[str, Any]) -> Probe | None:
     try:
-        with open(cache_file, "rb") as file:
-            raw = json.loads(file.read(_FILE_LIMIT))
-        return _parse(raw["probe"]) if raw["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raw = unsealed(read_json(cache_file, what="answer of the probe"), cache_file, what="answer of the probe")
+    except RelayError:
         return None
+    return _parse(raw.get("probe")) if raw.get("key") == key else None
 
 
 def _remember(cache_file: Path, key: Mapping[str, Any], found: Probe) -> None:
-    temporary = cache_file.with_name(f"{cache_file.name}.{os.getpid()}.tmp")
-    try:
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"key": key, "probe": asdict(found)}, indent=1))
-        os.replace(temporary, cache_file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with contextlib.suppress(RelayError):
+        publish_text(cache_file, json.dumps(sealed({"key": key, "probe": asdict(found)}), indent=1))

@@ -33,6 +33,7 @@ from weights.architecture.transformer import TransformerConfig
 from weights.errors import UsageError, WeightsError
 from weights.fingerprint import fingerprint
 from weights.header import read_header
+from weights.header_json import no_access
 from weights.resolve import LoraRequest, WeightsRequest, WeightsSet, default_search, resolve
 from weights.tiny_model import TINY_DEFAULTS, is_tiny
 
@@ -207,7 +208,10 @@ def find_weights(
         two_stage=two_stage,
         temporal=temporal,
     )
-    return resolve(request, default_search(os.environ))
+    try:
+        return resolve(request, default_search(os.environ))
+    except OSError as error:  # a name that no file can have, a folder that may not be looked into
+        raise WeightsError(no_access(Path(str(error.filename)), error)) from error
 
 
 def model_facts(weights: WeightsSet) -> ModelFacts:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.durable import size_text, sweep
+from cache.durable import reason, size_text, sweep
 from cache.home import Home
 from cache.locks import hold_all
 from orchestrator.ends import End, error_for
@@ -50,7 +50,7 @@ def prepare(source: Path, output: Path | None, bits: int, *, overwrite: bool) ->
         raise UsageError(f"--output {output} must end in .safetensors, as checkpoints are found by that.")
     if not output.parent.is_dir():
         raise UsageError(f"--output {output}: the folder {output.parent} does not exist.")
-    if os.path.lexists(output):
+    if _is_there(output):
         if os.path.samefile(output, planned.path):
             raise UsageError(f"--output {output} is the source itself.")
         if not overwrite or output.is_dir():
@@ -65,6 +65,17 @@ def prepare(source: Path, output: Path | None, bits: int, *, overwrite: bool) ->
             advice="Free some space, or give an --output on another disk.",
         )
     return Prepared(planned, output)
+
+
+def _is_there(output: Path) -> bool:
+    """UsageError for a name that no file can have, before any work."""
+    try:
+        os.lstat(output)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UsageError(f"--output {str(output)!r:.200} is not possible: {reason(error)}.") from error
+    return True
 
 
 def write(prepared: Prepared, *, home: Home, on_event: OnEvent, interrupts: Interrupts) -> WorkerEnd:

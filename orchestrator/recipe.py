@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
+from cache.records import SEAL
 from orchestrator import sizes
 from orchestrator.memory_tiles import Tiles
 from orchestrator.sizes import Geometry
@@ -117,7 +118,8 @@ def recipe_from_dict(raw: Mapping[str, Any]) -> Recipe:
             f"This recipe has format {raw['format']!r}; this program reads format {FORMAT}.",
             advice="Install the newer version of ltx-relay that wrote it.",
         )
-    values = {key: value for key, value in raw.items() if key != "format"}
+    # A run's own recipe is sealed; whoever gives it as --recipe may have edited it.
+    values = {key: value for key, value in raw.items() if key not in ("format", SEAL)}
     known = {field.name: field for field in fields(Recipe)}
     unknown = sorted(set(values) - set(known))
     if unknown:

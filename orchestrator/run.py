@@ -84,6 +84,8 @@ def generate(
     if run is None:
         run = create_run(prepared.home, recipe.to_dict(), recipe.prompt)
         failpoint("run.created")
+    else:
+        run.claim()
     relay_run = RelayRun(prepared, run, on_event, interrupts, retry)
     return relay_run.carry_out()
 
@@ -518,7 +520,13 @@ def signature(path: Path) -> Signature | None:
 def machine_lock() -> Path:
     """One for all homes of a user: two runs at once would push each other out of memory.
 
-    LTX_RELAY_MACHINE_LOCK names another file, for runs that need not wait for each other (tests, two GPUs).
+    LTX_RELAY_MACHINE_LOCK names another file, for runs that need not wait for each other (tests, two GPUs). UsageError
+    when the folder that it should be in is somebody else's.
     """
     stated = os.environ.get("LTX_RELAY_MACHINE_LOCK")
-    return Path(stated) if stated else Path(tempfile.gettempdir()) / f"ltx-relay-{os.getuid()}" / "machine.lock"
+    if stated:
+        return Path(stated)
+    folder = Path(tempfile.gettempdir()) / f"ltx-relay-{os.getuid()}"
+    if os.path.lexists(folder) and os.lstat(folder).st_uid != os.getuid():
+        raise UsageError(f"{folder} belongs to another user.", advice="Set LTX_RELAY_MACHINE_LOCK to a file of yours.")
+    return folder / "machine.lock"

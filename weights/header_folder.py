@@ -60,7 +60,7 @@ def _shards(path: Path) -> tuple[Header, ...]:
     for file in files:
         if Path(file).name != file or not file.endswith(".safetensors") or not file.isprintable():
             raise WeightsError(f"{path / INDEX} names {plain(file)!r}, which is no file of this folder.")
-    absent = [file for file in files if not (path / file).exists()]
+    absent = [file for file in files if not _is_there(path / file)]
     if absent:
         raise WeightsError(
             f"{path} is incomplete: {', '.join(map(plain, absent[:3]))} "
@@ -80,6 +80,14 @@ def _shards(path: Path) -> tuple[Header, ...]:
                 f"{path / file} does not hold {plain(name)}, which the index says is there.", advice=_FETCH_AGAIN
             )
     return tuple(headers.values())
+
+
+def _is_there(path: Path) -> bool:
+    """Not of a name that is too long for any file."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _only_file(path: Path) -> Path:

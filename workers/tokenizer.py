@@ -6,11 +6,12 @@ transformers itself, which takes seconds to import, only where a folder has noth
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from weights.errors import WeightsError
+from weights.errors import RelayError, WeightsError
+from weights.header_json import plain, read_json
 
 MAX_TOKENS = 1024
 MAX_BYTES = 200_000_000
@@ -20,11 +21,12 @@ DEFAULT_BOS = 2
 
 def encode(folder: Path, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of each prompt. WeightsError when the folder has no tokenizer, or one that cannot be read."""
-    ids_of = open_tokenizer(folder)
     bos = bos_id(folder)
     found = []
-    for prompt in prompts:
-        ids = ids_of(prompt.strip())
+    with named(folder):
+        ids_of = open_tokenizer(folder)
+        encoded = [ids_of(prompt.strip()) for prompt in prompts]
+    for ids in encoded:
         while ids[:1] == [bos]:
             ids = ids[1:]
         found.append([bos, *ids][:MAX_TOKENS])
@@ -37,32 +39,40 @@ def open_tokenizer(folder: Path) -> Callable[[str], list[int]]:
     for path in (fast, slow, folder / "config.json"):
         if path.is_file() and path.stat().st_size > MAX_BYTES:
             raise WeightsError(f"{path} is larger than {MAX_BYTES:,} bytes; this is not the file that it should be.")
-    try:
-        if fast.is_file():
-            from tokenizers import Tokenizer
+    if fast.is_file():
+        from tokenizers import Tokenizer
 
-            tokenizer = Tokenizer.from_file(str(fast))
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
-            return lambda text: list(tokenizer.encode(text).ids)
-        if slow.is_file():
-            from transformers import AutoTokenizer
+        tokenizer = Tokenizer.from_file(str(fast))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return lambda text: list(tokenizer.encode(text).ids)
+    if slow.is_file():
+        from transformers import AutoTokenizer
 
-            loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            return lambda text: list(loaded(text).input_ids)
-    except Exception as error:  # the libraries raise bare Exceptions for damaged files
-        raise WeightsError(f"The tokenizer in {folder} cannot be read: {error}.") from error
+        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return lambda text: list(loaded(text).input_ids)
     raise WeightsError(
         f"{folder} has no tokenizer.json.",
         advice="Fetch the text encoder again with all its files, the tokenizer's included.",
     )
 
 
+@contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Whatever the libraries raise for a damaged file becomes a WeightsError."""
+    try:
+        yield
+    except (RelayError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # bare Exceptions, and panics, which are none
+        what = plain(str(error), 400)
+        raise WeightsError(f"The tokenizer in {folder} cannot be read: {what}.", advice="Fetch it again.") from error
+
+
 def bos_id(folder: Path) -> int:
     """The id that the model's config names for `<bos>`; 2, as in every Gemma, where it names none."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = read_json(folder / "config.json").get("bos_token_id", DEFAULT_BOS)
+    except WeightsError:
         return DEFAULT_BOS
-    value = config.get("bos_token_id", DEFAULT_BOS) if isinstance(config, dict) else DEFAULT_BOS
     return value if isinstance(value, int) else DEFAULT_BOS

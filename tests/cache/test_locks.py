@@ -287,3 +287,14 @@ def test_a_full_disk_does_not_keep_a_lock_from_being_held(tmp_path: Path, monkey
     monkeypatch.setattr(os, "pwrite", full)
     with hold(path):
         assert not is_free(path)
+
+
+def test_a_link_in_place_of_the_lock_file_leads_nowhere(tmp_path: Path) -> None:
+    """In a folder that others may write to, it would make us write to any file of ours."""
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    path = tmp_path / "a.lock"
+    path.symlink_to(precious)
+    with pytest.raises(UsageError, match="cannot be opened"), hold(path):
+        pass
+    assert precious.read_text() == "content"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -78,3 +79,20 @@ def test_the_way_of_other_systems_agrees(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ours > processes._UNKNOWN
     assert processes._start(os.getpid()) == ours
     assert processes._start(2**22 + 1) == processes._GONE
+
+
+def test_a_change_of_the_clock_does_not_move_the_start_on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    class Library:
+        def __init__(self, path: str) -> None:
+            assert "libSystem" in path
+
+        def proc_pid_rusage(self, pid: object, flavour: object, buffer: object) -> int:
+            struct.pack_into("=10Q", buffer, 16, *range(100, 110))  # type: ignore[arg-type]
+            return 0
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(processes.ctypes, "CDLL", Library)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: pytest.fail("it is corrected for the clock"))
+    assert processes._start(os.getpid()) == 108, "ri_proc_start_abstime"

@@ -128,12 +128,15 @@ def test_what_was_not_used_for_long_goes(home: Home, make: Make) -> None:
     assert not list(home.objects.glob("dd/*")), "a video goes with its record"
 
 
-def test_damaged_files_go_first_and_only_when_asked(home: Home, make: Make) -> None:
+def test_damaged_files_go_first_when_asked_or_when_there_is_no_room(home: Home, make: Make) -> None:
     make("a", 5)
     set_aside(make("b", 1))
     assert prune(home, max_bytes=10**9, damaged=False).removed == 0
     assert prune(home, max_bytes=10**9).removed == 1
     assert kept(home) == "a"
+    set_aside(make("c", 1))
+    assert prune(home, max_bytes=make("b", 1).stat().st_size * 2, damaged=False).removed == 1
+    assert kept(home) == "ab", "nothing whole goes for the sake of what is damaged"
 
 
 def test_a_run_under_way_keeps_what_it_needs(home: Home, make: Make) -> None:

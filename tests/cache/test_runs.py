@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cache import runs
 from cache.home import Home, open_home, sweep_home
 from cache.processes import alive
-from cache.records import LIMIT, read_json
+from cache.records import LIMIT, read_json, sealed
 from cache.runs import Run, create_run, list_runs, open_run, slugify
 from cache.state import FORMAT, RunState, StageState
 from weights.errors import ArtifactError, DoesNotFit, UsageError
@@ -178,6 +178,31 @@ def test_the_status_of_a_run(home: Home, run: Run) -> None:
     assert run.status() == "done"
 
 
+def test_a_run_is_gone_on_with_by_one_process(run: Run) -> None:
+    run.update_state(status="failed")
+    reading, writing = os.pipe()
+    claimed, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(writing)
+            run.claim()
+            os.write(told, b"1")
+            os.read(reading, 1)  # until the parent closes its end
+        finally:
+            os._exit(0)
+    os.close(reading)
+    os.close(told)
+    assert os.read(claimed, 1) == b"1"
+    os.close(claimed)
+    with pytest.raises(UsageError, match="still under way"):
+        run.claim()
+    os.close(writing)
+    os.waitpid(child, 0)
+    run.claim()
+    assert alive(run.state().owner) is True
+
+
 def test_nan_among_the_figures_does_not_damage_the_state(run: Run) -> None:
     run.update_stage("text", notes={"maxima": [float("nan"), float("inf")]})
     assert run.state().stages["text"].notes == {"maxima": ["nan", "inf"]}
@@ -289,6 +314,18 @@ def test_any_bytes_can_be_events_recipe_and_state(run: Run, content: bytes) -> N
         path.write_bytes(good)
 
 
+def test_no_flipped_bit_makes_another_recipe_or_state(run: Run) -> None:
+    run.update_stage("text", status="computed", keys=("0" * 64,), notes={"tries": 1})
+    for name, read in (("recipe.json", run.recipe), ("state.json", run.state)):
+        path, whole = run.folder / name, read()
+        good = path.read_bytes()
+        for at in range(len(good)):
+            path.write_bytes(good[:at] + bytes([good[at] ^ 1 << at % 7]) + good[at + 1 :])
+            with contextlib.suppress(ArtifactError, UsageError):
+                assert read() == whole, at
+        path.write_bytes(good)
+
+
 DAMAGE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner),
@@ -301,7 +338,7 @@ def test_a_state_with_a_wrong_field_is_damaged_or_equal_in_kind(run: Run, data: 
     whole = RunState("done", 1.0, 2.0, "", ("/a",), {"text": StageState("computed", pid=3)}).to_json()
     target = data.draw(st.sampled_from([whole, whole["stages"]["text"]]))
     target[data.draw(st.sampled_from(sorted(target)))] = data.draw(DAMAGE)
-    (run.folder / "state.json").write_text(json.dumps(whole))
+    (run.folder / "state.json").write_text(json.dumps(sealed(whole)))
     try:
         state = run.state()
     except (ArtifactError, UsageError):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.relay import wait_for_a_stop
 from weights.select import select
 from weights.tiny_model import tiny_folder
 
@@ -119,11 +121,12 @@ def test_refused_copies(shared: Any, arguments: tuple[str, ...], code: int, word
 
 
 def test_a_copy_that_was_interrupted_leaves_nothing(program: Any) -> None:
-    process = program.start("weights", "quantize", str(TINY), "--output", "x.safetensors", "--json")
-    for line in process.stdout:
-        if json.loads(line)["event"] == "step":
-            os.kill(process.pid, signal.SIGINT)
-            break
+    command = ("weights", "quantize", str(TINY), "--output", "x.safetensors", "--json")
+    process = program.start(*command, LTX_RELAY_FAILPOINTS="quantize.event.step:2=stop")
+    worker = wait_for_a_stop(process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    os.kill(worker, signal.SIGCONT)
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert not present(program.folder)

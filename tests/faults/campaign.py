@@ -10,7 +10,8 @@ before and after it is saved, each file before it is written, before it gets its
     kill              of a worker or of the orchestrator: SIGKILL to the process that is there
     kill-parent       of a worker: SIGKILL to the orchestrator, while the worker goes on
     orphan            at each event of a worker: the same, while the worker does not move from where it is
-    enospc            at each file that is written: the disk is full
+    enospc            at each file that is written: the system says that the disk is full
+    full-disk         the same on a small disk of its own that is really full from then on (needs the right to mount)
     interrupt-parent  at each event of a worker: Ctrl-C in the orchestrator
 
 is injected in a run that begins from a copy of a home that holds the earlier stages. Then the same command is run
@@ -33,6 +34,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.faults import disk
 from tests.faults.injection import Fault, Outcome, inject
 from tests.faults.relay import hear_signals
 from tests.faults.scenario import SCENARIOS, Point, Scenario
@@ -41,7 +43,7 @@ from tests.faults.scenario import SCENARIOS, Point, Scenario
 def faults_of(scenario: Scenario, stages: Sequence[str] | None = None) -> list[Fault]:
     """Every fault of a scenario."""
     found = []
-    for stage in stages or scenario.stages:
+    for stage in stages or scenario.disturbed:
         for point in scenario.worker_points(stage):
             found += [Fault(scenario.name, point, action) for action in actions(point)]
         for point in scenario.orchestrator_points(stage):
@@ -51,11 +53,10 @@ def faults_of(scenario: Scenario, stages: Sequence[str] | None = None) -> list[F
 
 def actions(point: Point) -> list[str]:
     """What is done at a point."""
+    full = ["enospc", *(["full-disk"] if disk.allowed() else [])] if point.name == "write.opened" else []
     if point.scope == "run":
-        return ["kill", "enospc"] if point.name == "write.opened" else ["kill"]
-    chosen = ["kill", "orphan" if point.name.startswith("event.") else "kill-parent"]
-    if point.name == "write.opened":
-        chosen.append("enospc")
+        return ["kill", *full]
+    chosen = ["kill", "orphan" if point.name.startswith("event.") else "kill-parent", *full]
     if point.name in ("event.step", "event.loaded"):
         chosen.append("interrupt-parent")
     return chosen
@@ -117,7 +118,8 @@ def victim(fault: Fault) -> str:
         "kill-parent": "kill -9",
         "orphan": "kill -9",
         "kill": "kill -9",
-        "enospc": "disk full",
+        "enospc": "no space",
+        "full-disk": "disk full",
         "interrupt-parent": "Ctrl-C",
     }
     return f"{kind[fault.action]}, {where}"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.faults.relay import PROMPT, Ended, Place, hear_signals
+from tests.faults import disk
+from tests.faults.relay import PROMPT, Ended, Place, hear_signals, wait_for_a_stop
 from tests.faults.scenario import SMALL
 
 COMMAND = ("generate", PROMPT, *SMALL, "--steps-stage1", "3", "--output", "ball.mp4")
@@ -51,25 +51,16 @@ def place(tmp_path: Path, reference: Reference) -> Place:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """`small_disk(megabytes)`: a disk of its own, of that size. Needs the right to mount."""
-    mounted: list[Path] = []
+    """`small_disk(megabytes)`: a disk of its own, of that size."""
+    with ExitStack() as mounted:
 
-    def make(megabytes: int) -> Path:
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(folder)]
-        try:
-            made = subprocess.run(command, capture_output=True).returncode == 0
-        except OSError:
-            made = False
-        if not made:
-            pytest.skip("this user may not mount a small disk")
-        mounted.append(folder)
-        return folder
+        def make(megabytes: int) -> Path:
+            try:
+                return mounted.enter_context(disk.small_disk(tmp_path / "disk", megabytes))
+            except disk.NotAllowedError:
+                pytest.skip("this user may not mount a small disk")
 
-    yield make
-    for folder in mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        yield make
 
 
 @pytest.fixture
@@ -86,18 +77,3 @@ def disturbed() -> Callable[..., Ended]:
         return Ended(process.returncode, out, err, time.monotonic() - began)
 
     return run
-
-
-def wait_for_a_stop(process: subprocess.Popen[str]) -> int:
-    """The id of the program, or of its worker, that stands still."""
-    family = psutil.Process(process.pid)
-    for _ in range(6000):
-        for member in (family, *family.children(recursive=True)):
-            try:
-                if member.status() == psutil.STATUS_STOPPED:
-                    return int(member.pid)
-            except psutil.NoSuchProcess:
-                continue
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError("nothing stopped")

@@ -1,10 +1,13 @@
-"""Damaged files: every kind of file in a home, cut at 10 places and with a flipped bit at 100.
+"""Damaged files: every kind of file in a home, cut at 10 places or with a flipped bit at 100.
 
     python -m tests.faults.damage --work FOLDER --result FILE.json [--runs 20]
 
-Each damaged copy is read as the program reads it: it must be found out every time, and set aside. With so many of each
-kind the whole program is run on it, too: the damaged result is computed again, and the video is that of the undisturbed
-run, byte for byte.
+Results, states and videos: each damaged copy is read as the program reads it: it must be found out every time, and set
+aside. With so many of each kind the whole program is run on it, too: the damaged result is computed again, and the
+video is that of the undisturbed run, byte for byte.
+
+Records: a run that was killed is resumed with so many damages of each file that says something about the run, about the
+home or about the machine. The video is the undisturbed one, or the program refuses in a sentence; never another video.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 import random
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +70,7 @@ def damages(size: int, seed: int) -> Iterator[Damage]:
     cuts = {0, 7, 8, 9, size - 1, *generator.sample(range(size), min(size, CUTS))}
     yield from (Damage(place, None) for place in sorted(cuts)[:CUTS] if place < size)
     places = [0, 7, 8, size - 1, *(generator.randrange(size) for _ in range(FLIPS - 4))]
-    yield from (Damage(place, generator.randrange(8)) for place in places)
+    yield from (Damage(place, generator.randrange(8)) for place in places if place < size)
 
 
 def targets(home: Home, stages: dict[str, str]) -> list[Target]:
@@ -122,6 +126,72 @@ def run_on(scenario: Scenario, target: Target, damage: Damage, source: Place, fo
     return problems
 
 
+@dataclass(frozen=True)
+class Killed:
+    """A run of another seed that was killed in stage 1, after its second step. `home` is as that left it."""
+
+    place: Place
+    home: Path
+    run: str
+    video: bytes
+
+    def records(self) -> dict[str, Path]:
+        """What can be damaged, relative to the home."""
+        run = Path("runs") / self.run
+        (state,) = (self.home / "partial").iterdir()
+        names = ("machine.json", "fingerprints.json", "history.json", "format", f"locks/{state.stem}.lock")
+        inside = ("recipe.json", "state.json", "events.jsonl", "jobs/stage1.json", "logs/stage1.log")
+        found = {"partial": state.relative_to(self.home), **{Path(name).name: Path(name) for name in names}}
+        found |= {f"{Path(name).name} of the run": run / name for name in inside}
+        return {name: path for name, path in found.items() if (self.home / path).stat().st_size}
+
+    def resume(self, path: Path, damage: Damage) -> str:
+        """With one damage: "same", "refused", or what went wrong."""
+        shutil.rmtree(self.place.home)
+        shutil.copytree(self.home, self.place.home)
+        (self.place.videos / "other.mp4").unlink(missing_ok=True)
+        damaged = self.place.home / path
+        damaged.write_bytes(damage.apply(damaged.read_bytes()))
+        ended = self.place.run("resume", self.run, "--json")
+        if "Traceback" in ended.err or len(ended.err.strip().splitlines()) > 3:
+            return f"more than a sentence: {ended.err.strip()[-300:]}"
+        made = self.place.made()
+        if ended.code != 0:
+            return "refused" if ended.code in (2, 7) and "other.mp4" not in made else f"ended with {ended.code}"
+        return "same" if made.get("other.mp4") == self.video else "another video"
+
+
+def kill_another(scenario: Scenario, place: Place, work: Path) -> Killed:
+    command = (*scenario.command[:-1], "other.mp4", "--seed", "9")
+    undisturbed = Place(work / "other").make(place.home)
+    assert undisturbed.run(*command).code == 0
+    leave_a_state(scenario, place)
+    shutil.copytree(place.home, work / "killed")
+    run = json.loads(place.run("runs", "show", "last", "--json").out)["run"]
+    return Killed(place, work / "killed", run, undisturbed.made()["other.mp4"])
+
+
+MAY_REFUSE = ("recipe.json of the run", "state.json of the run", "format")
+"""What decides the video, or who may read the home, is sealed or plain; what else is damaged costs time only."""
+
+
+def resume_all(killed: Killed, runs: int) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Per record how the resumed runs ended, and the problems."""
+    counts: dict[str, dict[str, int]] = {}
+    problems = []
+    for name, path in killed.records().items():
+        possible = list(damages((killed.home / path).stat().st_size, seed=2))
+        ends: Counter[str] = Counter()
+        for damage in random.Random(3).sample(possible, min(runs, len(possible))):
+            end = killed.resume(path, damage)
+            ends[end] += 1
+            if end not in ("same", *(["refused"] if name in MAY_REFUSE else [])):
+                problems.append(f"{name} {damage}: {end}")
+        counts[name] = dict(ends)
+        print(f"{name}: {dict(ends)}", flush=True)
+    return counts, problems
+
+
 def prepare(work: Path) -> tuple[Scenario, Place, dict[str, str]]:
     """A finished run's home, with the state of another, killed one beside it."""
     scenario = Scenario("max", work / "max").prepare()
@@ -158,15 +228,17 @@ def main() -> int:
             problems += [f"{target.kind} {damage}: {problem}" for problem in what]
             runs += 1
         print(f"{target.kind}: {len(chosen)} runs", flush=True)
-    leave_a_state(scenario, place)
+    killed = kill_another(scenario, place, options.work.resolve())
     counts = {}
     for target in targets(home, stages):
         count, missed = read_all(target, home)
         counts[target.kind] = count
         problems += missed
-    print(json.dumps({"reads": counts, "runs": runs, "problems": problems}, indent=1))
+    resumed, wrong = resume_all(killed, options.runs)
+    problems += wrong
+    result = {"reads": counts, "runs": runs, "resumed": resumed, "problems": problems}
+    print(json.dumps(result, indent=1))
     if options.result:
-        result = {"reads": counts, "runs": runs, "problems": problems}
         options.result.write_text(json.dumps(result, indent=1) + "\n")
     return 1 if problems else 0
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.relay import Ended, Place
+from tests.faults.disk import MEGABYTES, fill, small_disk
+from tests.faults.relay import Ended, Hit, Place, hits, wait_for_a_stop
 from tests.faults.scenario import Point, Scenario
 
 ORPHAN_SECONDS = 2.0
@@ -15,6 +19,7 @@ CODES = {
     "kill-parent": (-signal.SIGKILL,),
     "orphan": (-signal.SIGKILL,),
     "enospc": (4,),
+    "full-disk": (4,),
     "interrupt-parent": (130,),
 }
 """What the disturbed command may end with."""
@@ -41,17 +46,26 @@ class Outcome:
 
 
 def inject(scenario: Scenario, fault: Fault, folder: Path) -> Outcome:
-    place = Place(folder).make(scenario.home(fault.point.stage))
+    """What is recorded lies beside the place, which may be on a disk that is full."""
+    folder.mkdir(parents=True)
+    with ExitStack() as mounted:
+        full = fault.action == "full-disk"
+        disk = mounted.enter_context(small_disk(folder / "disk", MEGABYTES)) if full else folder
+        return injected(scenario, fault, Place(disk / "place").make(scenario.home(fault.point.stage)), folder)
+
+
+def injected(scenario: Scenario, fault: Fault, place: Place, beside: Path) -> Outcome:
     outcome = Outcome(fault)
-    rule = f"record={place.folder / 'first'}; {fault.point.rule}={fault.action}"
-    first = place.run(*scenario.command, LTX_RELAY_FAILPOINTS=rule)
+    first = disturb(scenario, fault, place, beside / "first")
     orphans = place.wait_for_silence(ORPHAN_SECONDS)
     for process in orphans:
         outcome.problems.append(f"process {process.pid} was left: {' '.join(process.cmdline())}")
         process.kill()
-    check_end(place, fault, first, outcome)
+    before = hits(beside / "first")
+    check_end(fault, first, before, outcome)
     finished = place.finished_keys()
-    second = place.run(*scenario.command, LTX_RELAY_FAILPOINTS=f"record={place.folder / 'second'}")
+    record = f"record={beside / 'second'}"
+    second = place.run(*scenario.command, LTX_RELAY_FAILPOINTS=record, **scenario.environment)
     outcome.seconds = first.seconds + second.seconds
     if second.code != 0:
         outcome.problems.append(f"the second run ended with {second.code}: {second.err.strip()[-300:]}")
@@ -60,21 +74,42 @@ def inject(scenario: Scenario, fault: Fault, folder: Path) -> Outcome:
     if made != scenario.reference:
         same = [name for name in made if made[name] == scenario.reference.get(name)]
         outcome.problems.append(f"other videos than undisturbed: {sorted(made)}, of which {same} are the same")
-    check_nothing_twice(place, second, finished, outcome)
+    check_nothing_twice(second, before, hits(beside / "second"), finished, outcome)
     outcome.problems += [f"left behind: {path}" for path in place.litter()]
     outcome.problems += [f"process {process.pid} is left" for process in place.wait_for_silence(ORPHAN_SECONDS)]
     return outcome
 
 
-def check_end(place: Place, fault: Fault, first: Ended, outcome: Outcome) -> None:
+def disturb(scenario: Scenario, fault: Fault, place: Place, record: Path) -> Ended:
+    """The command, until the fault has had its effect."""
+    if fault.action != "full-disk":
+        rule = f"record={record}; {fault.point.rule}={fault.action}"
+        return place.run(*scenario.command, LTX_RELAY_FAILPOINTS=rule, **scenario.environment)
+    began = time.monotonic()
+    rule = f"record={record}; {fault.point.rule}=stop"
+    process = place.start(scenario.command, {"LTX_RELAY_FAILPOINTS": rule, **scenario.environment})
+    try:
+        stopped = wait_for_a_stop(process)
+        filler = fill(place.folder.parent)
+        os.kill(stopped, signal.SIGCONT)
+        out, err = process.communicate(timeout=180)
+        filler.unlink()
+    except LookupError:  # `check_end` says that the point was not reached
+        out, err = process.communicate()
+    return Ended(process.returncode, out, err, time.monotonic() - began)
+
+
+def check_end(fault: Fault, first: Ended, reached: list[Hit], outcome: Outcome) -> None:
     """The fault struck, and the command ended as it should."""
     point = fault.point
-    struck = any((hit.scope, hit.name, hit.n) == (point.scope, point.name, point.n) for hit in place.hits("first"))
+    struck = any((hit.scope, hit.name, hit.n) == (point.scope, point.name, point.n) for hit in reached)
     if not struck:
         outcome.problems.append("the point was not reached")
     expected = (-signal.SIGKILL,) if fault.action == "kill" and point.scope == "run" else CODES[fault.action]
-    if fault.action == "enospc" and point.scope == "run":
+    if fault.action in ("enospc", "full-disk") and point.scope == "run":
         expected = (4, 0)  # what was measured is remembered where there is room
+    if fault.action == "enospc" and given_back(fault, reached):
+        expected = (0,)
     if point.name == "event.done" and fault.action == "kill":
         expected = (0,)  # it had said all that it had to say
     if point.scope == "preview" and fault.action in ("kill", "enospc"):
@@ -89,11 +124,24 @@ def check_end(place: Place, fault: Fault, first: Ended, outcome: Outcome) -> Non
             outcome.problems.append("the last line is not the command that resumes")
 
 
-def check_nothing_twice(place: Place, second: Ended, finished: set[str], outcome: Outcome) -> None:
-    """No saved step and no finished result was computed again."""
-    saved = {hit.details for hit in place.hits("first") if hit.name == "step.saved"}
-    again = saved & {hit.details for hit in place.hits("second") if hit.name == "step.computed"}
-    outcome.problems += [f"step {index} of {key[:12]} was computed twice" for key, index in sorted(again)]
+def given_back(fault: Fault, reached: list[Hit]) -> bool:
+    """Whether a disk was full when a decoded piece was to be kept: then the room of all pieces is given back."""
+    point, last = fault.point, {}
+    for hit in reached:
+        if (hit.scope, hit.name, hit.n) == (point.scope, point.name, point.n):
+            return fault.action in ("enospc", "full-disk") and last.get(hit.pid) == "piece.computed"
+        last[hit.pid] = hit.name
+    return False
+
+
+def check_nothing_twice(
+    second: Ended, before: list[Hit], after: list[Hit], finished: set[str], outcome: Outcome
+) -> None:
+    """No saved step, no saved piece and no finished result was computed again."""
+    for what in ("step", "piece") if not given_back(outcome.fault, before) else ("step",):
+        saved = {hit.details for hit in before if hit.name == f"{what}.saved"}
+        again = saved & {hit.details for hit in after if hit.name == f"{what}.computed"}
+        outcome.problems += [f"{what} {index} of {key[:12]} was computed twice" for key, index in sorted(again)]
     for event in second.of("item"):
         if event["key"] in finished and event["stage"] != "preview":
             outcome.problems.append(f"the finished {event['stage']} result {event['key'][:12]} was computed twice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,15 @@ PROMPT = "A red ball bouncing on green grass"
 STAGES = ("text", "stage1", "stage2", "temporal", "decode")
 UNSTEADY = frozenset({"event.memory", "event.sample", "event.heartbeat"})
 """Points whose number depends on time."""
+
+
+KEPT = re.compile(
+    r"home/(format|machine\.json|fingerprints\.json|history\.json"
+    r"|objects/[0-9a-f]{2}/[0-9a-f]{64}\.(safetensors|video\.json|mp4|mkv|mov)"
+    r"|runs/[a-z0-9-]+/((recipe|state)\.json|events\.jsonl|logs/[a-z0-9]+\.log|jobs/[a-z0-9]+\.json|previews/\w+\.png)"
+    r"|locks/[a-z0-9]+\.lock)"
+)
+"""What a home may hold when nothing is under way."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,28 @@ class Ended:
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == kind]
+
+
+def hits(path: Path) -> list[Hit]:
+    """What was recorded there."""
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [Hit(pid, scope, point, n, tuple(details)) for pid, scope, point, n, *details in lines]
+
+
+def wait_for_a_stop(process: subprocess.Popen[str]) -> int:
+    """The id of the program, or of its worker, that stands still. LookupError when it ends without."""
+    family = psutil.Process(process.pid)
+    while process.poll() is None:
+        try:
+            for member in (family, *family.children(recursive=True)):
+                if member.status() == psutil.STATUS_STOPPED:
+                    return int(member.pid)
+        except psutil.NoSuchProcess:
+            continue
+        time.sleep(0.01)
+    raise LookupError("nothing stopped")
 
 
 def hear_signals() -> None:
@@ -116,13 +148,6 @@ class Place:
             err += "\n(killed by the test: it did not end)"
         return Ended(process.returncode, out, err, time.monotonic() - began)
 
-    def hits(self, name: str) -> list[Hit]:
-        path = self.folder / name
-        if not path.exists():
-            return []
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        return [Hit(pid, scope, point, n, tuple(details)) for pid, scope, point, n, *details in lines]
-
     def processes(self) -> list[psutil.Process]:
         """What still runs for this place: its workers have the job's path on their command line."""
         mine = []
@@ -147,10 +172,10 @@ class Place:
         return artifacts | {path.name.split(".")[0] for path in objects.glob("*/*.video.json")}
 
     def litter(self) -> list[str]:
-        """Temporaries, states of unfinished stages and damaged files."""
-        found = [path for top in (self.home, self.videos) for path in top.rglob(".relay-*")]
-        found += list((self.home / "partial").iterdir()) + list(self.home.rglob("*.corrupt"))
-        return sorted(str(path.relative_to(self.folder)) for path in found)
+        """Whatever a finished run has no use for: temporaries, states of unfinished stages, damaged files."""
+        files = [path.relative_to(self.folder).as_posix() for path in self.home.rglob("*") if path.is_file()]
+        hidden = [path.relative_to(self.folder).as_posix() for path in self.videos.rglob(".*")]
+        return sorted(hidden + [path for path in files if not KEPT.fullmatch(path)])
 
     def made(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(self.videos.iterdir())}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.relay import PROMPT, UNSTEADY, Hit, Place
+from tests.faults.relay import PROMPT, ROOT, UNSTEADY, Hit, Place, hits
 
 SMALL = ("--model", "tiny", "--height", "64", "--width", "96", "--frames", "9", "--json")
 SCENARIOS = {
@@ -17,7 +18,14 @@ SCENARIOS = {
         "--output", "ball.mp4",
     ),
     "draft": (*SMALL, "--preset", "draft", "--steps", "4", "--codec", "ffv1", "--output", "ball.mkv"),
+    "pieces": (
+        *SMALL[:-2], "49", "--json", "--preset", "draft", "--steps", "1", "--tiles", "64x16", "--codec", "ffv1",
+        "--output", "ball.mkv",
+    ),
 }  # fmt: skip
+ONLY = {"pieces": ("decode",)}
+"""Stages that are disturbed, where not all are: here the frames come in pieces, each of which is kept."""
+ENVIRONMENT = {"pieces": {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "faults" / "every_piece"), str(ROOT)])}}
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,22 @@ class Scenario:
     def command(self) -> tuple[str, ...]:
         return ("generate", PROMPT, *SCENARIOS[self.name])
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(ENVIRONMENT.get(self.name, {}))
+
+    @property
+    def disturbed(self) -> tuple[str, ...]:
+        """The stages that faults are injected into."""
+        return tuple(stage for stage in self.stages if stage in ONLY.get(self.name, self.stages))
+
     def prepare(self) -> Scenario:
         """Runs the command undisturbed, and makes a home for each stage from what it left."""
         place = Place(self.folder / "reference").make()
         # The probe's answer is there in every home, so that all of them reach the same points.
-        assert place.run("plan", PROMPT, *SMALL, "--output", "plan.mp4").code == 0
+        assert place.run("plan", PROMPT, *SMALL, "--output", "plan.mp4", **self.environment).code == 0
         shutil.copytree(place.home, self.folder / "homes" / "empty")
-        ended = place.run(*self.command)
+        ended = place.run(*self.command, **self.environment)
         assert ended.code == 0, ended.err
         self.reference = place.made()
         self.stages = tuple(event["stage"] for event in ended.of("stage_started"))
@@ -78,10 +95,11 @@ class Scenario:
         """The steady points that an undisturbed run from that home reaches, in order."""
         if stage not in self._hits:
             place = Place(self.folder / f"record-{stage}").make(self.home(stage))
-            ended = place.run(*self.command, LTX_RELAY_FAILPOINTS=f"record={place.folder / 'hits'}")
+            record = self.folder / f"hits-{stage}"
+            ended = place.run(*self.command, LTX_RELAY_FAILPOINTS=f"record={record}", **self.environment)
             assert ended.code == 0, ended.err
             assert place.made() == self.reference
-            self._hits[stage] = [hit for hit in place.hits("hits") if hit.name not in UNSTEADY]
+            self._hits[stage] = [hit for hit in hits(record) if hit.name not in UNSTEADY]
         return self._hits[stage]
 
     def worker_points(self, stage: str) -> list[Point]:
@@ -91,10 +109,10 @@ class Scenario:
 
     def orchestrator_points(self, stage: str) -> list[Point]:
         """Those of the orchestrator while it is at that stage: up to it for the first, to the end for the last."""
-        hits = self.hits("stage1" if stage == "preview" else stage)
-        workers = [hit.scope for hit in hits]
+        reached = self.hits("stage1" if stage == "preview" else stage)
+        workers = [hit.scope for hit in reached]
         first = 0 if stage == self.stages[0] else workers.index(stage)
         behind = [index for index, scope in enumerate(workers) if scope not in ("run", stage)]
         later = [index for index in behind if index > first]
-        last = later[0] if later else len(hits)
-        return [Point(stage, hit.scope, hit.name, hit.n) for hit in hits[first:last] if hit.scope == "run"]
+        last = later[0] if later else len(reached)
+        return [Point(stage, hit.scope, hit.name, hit.n) for hit in reached[first:last] if hit.scope == "run"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.faults import disk
 from tests.faults.campaign import carry_out, faults_of, report, sample
 from tests.faults.scenario import Scenario
 
@@ -23,4 +24,5 @@ def test_a_sample_of_the_campaign(tmp_path: Path) -> None:
     outcomes = carry_out([scenario], chosen, tmp_path, jobs=2, say=False)
     found = report(outcomes, 0)
     assert not found["problems"]
-    assert {fault.action for fault in chosen} == {"kill", "kill-parent", "orphan", "enospc", "interrupt-parent"}
+    actions = {"kill", "kill-parent", "orphan", "enospc", "interrupt-parent"}
+    assert {fault.action for fault in chosen} == actions | ({"full-disk"} if disk.allowed() else set())

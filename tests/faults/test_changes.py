@@ -1,10 +1,16 @@
-"""What changes under a run: its weights, the terminal, the machine's sleep."""
+"""What changes under a run: its weights, its terminal, the machine's sleep, the clock."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import shutil
 import signal
+import subprocess
+import sys
+import termios
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import weights
-from tests.faults.conftest import COMMAND, Reference, wait_for_a_stop
-from tests.faults.relay import Ended, Place
+from tests.faults.conftest import COMMAND, Reference
+from tests.faults.relay import ROOT, Ended, Place, wait_for_a_stop
 
 TINY = Path(weights.__path__[0]) / "tiny"
 DEV = "ltx-2-tiny-dev.safetensors"
@@ -66,15 +72,14 @@ def test_weights_that_change_under_a_run(
     assert place.made() == fresh.made(), "as with the new weights from the beginning"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_asked_to_end(place: Place, reference: Reference, number: signal.Signals, code: int) -> None:
+def test_asked_to_end(place: Place, reference: Reference) -> None:
     process = place.start(COMMAND, {"LTX_RELAY_FAILPOINTS": "stage1.step.computed:2=stop"})
     worker = wait_for_a_stop(process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     os.kill(worker, signal.SIGCONT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    assert process.returncode == 143, err
     assert err.strip().splitlines()[-1].startswith("ltx-relay resume ")
     assert not place.wait_for_silence(2)
     again = place.run("resume", "--json")
@@ -95,3 +100,69 @@ def test_sleep_and_wake(place: Place, reference: Reference, disturbed: Disturbed
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert place.made() == reference.videos
+
+
+def test_ctrl_c_twice_kills(place: Place, reference: Reference) -> None:
+    process = place.start(COMMAND, {"LTX_RELAY_FAILPOINTS": "stage1.step.computed:2=stop"})
+    wait_for_a_stop(process)  # and it stays so: it neither finishes its step nor hears of anything
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)  # two signals at once would be one press
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1].startswith("ltx-relay resume ")
+    assert not place.wait_for_silence(2)
+    again = place.run("resume", "--json")
+    assert again.code == 0, again.err
+    assert [event["index"] for event in again.of("step") if event["stage"] == "stage1"] == [2, 3]
+    assert place.made() == reference.videos
+
+
+def test_the_terminal_is_closed(place: Place, reference: Reference) -> None:
+    """In the middle of a step the program hears SIGHUP, and whatever it prints from then on is an error."""
+    screen, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "orchestrator", *(word for word in COMMAND if word != "--json")],
+        cwd=place.videos,
+        env=place.environment(LTX_RELAY_FAILPOINTS="stage1.step.computed:2=stop", TERM="xterm"),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    looking = threading.Event()
+    looking.set()
+
+    def look() -> None:
+        while looking.is_set():
+            if select.select([screen], [], [], 0.05)[0]:
+                os.read(screen, 1 << 16)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    worker = wait_for_a_stop(process)
+    looking.clear()
+    reader.join()
+    os.close(screen)
+    os.kill(worker, signal.SIGCONT)
+    assert process.wait(timeout=60) == 129
+    assert not place.wait_for_silence(2)
+    again = place.run("resume", "--json")
+    assert again.code == 0, again.err
+    assert [event["index"] for event in again.of("step") if event["stage"] == "stage1"] == [3]
+    assert place.made() == reference.videos
+
+
+def test_the_clock_jumps(place: Place, reference: Reference) -> None:
+    jumping = os.pathsep.join([str(ROOT / "tests" / "faults" / "jumping_clock"), str(ROOT)])
+    killed = place.run(*COMMAND, PYTHONPATH=jumping, LTX_RELAY_FAILPOINTS="stage2.step.saved:2=kill")
+    assert killed.code == 7, killed.err
+    again = place.run("resume", "--json", PYTHONPATH=jumping)
+    assert again.code == 0, again.err
+    assert [event["index"] for event in again.of("step") if event["stage"] == "stage2"] == [3]
+    assert all(event["seconds"] < 60 for event in (*again.of("step"), *again.of("stage_done")))
+    assert place.made() == reference.videos
+    assert not place.litter()

@@ -10,25 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import COMMAND, Reference
+from tests.faults.disk import MEGABYTES, fill
 from tests.faults.relay import Ended, Place
 
-MEGABYTES = 16
 Disturbed = Callable[..., Ended]
-
-
-def fill(folder: Path) -> None:
-    """Takes every byte that the disk has left."""
-    with open(folder / "filler", "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(1 << 16))
-        except OSError:
-            pass
-        try:
-            while True:
-                file.write(b"0")
-        except OSError:
-            pass
 
 
 @pytest.mark.parametrize(
@@ -37,6 +22,7 @@ def fill(folder: Path) -> None:
         "text.event.started",
         "stage1.step.computed:2",
         "stage2.write.opened:2",
+        "temporal.write.opened",
         "decode.event.item",
     ],
 )

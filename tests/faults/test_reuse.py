@@ -167,3 +167,19 @@ def test_the_cache_is_kept_small_and_never_at_the_cost_of_this_run(tmp_path: Pat
     assert place.run("runs", "delete", run_of(ended)).code == 0
     assert run_of(ended) not in place.run("runs").out
     assert sorted(place.made()) == ["one.mp4", "two.mp4"], "videos outside of the cache stay"
+
+
+def test_pruning_takes_nothing_that_a_run_under_way_needs(tmp_path: Path, disturbed: Callable[..., Ended]) -> None:
+    busy = Place(tmp_path).make()
+    assert busy.run(*GENERATE, "--seed", "1", "--stop-after", "stage1").code == 0
+    before = busy.finished_keys()
+
+    def prune() -> None:
+        pruned = busy.run("cache", "prune", "--max-size", "0", "--older-than", "0s")
+        assert pruned.code == 0, pruned.err
+        assert "1 result removed" in pruned.out, "that of the other seed, and not the text"
+
+    ended = disturbed(busy, (*GENERATE, "--seed", "2"), "stage2.event.started", prune)
+    assert started(ended) == ["stage1", "stage2", "temporal", "decode"]
+    assert len(before - busy.finished_keys()) == 1
+    assert len(busy.finished_keys()) == 5

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 
 import weights
+from orchestrator.run import machine_lock
 from tests.faults.relay import PROMPT, Ended, Place
 from tests.faults.scenario import SMALL
+from weights.errors import UsageError
 
 TINY = Path(weights.__path__[0]) / "tiny"
 GIGABYTE = 1 << 30
@@ -128,6 +131,8 @@ def test_hostile_safetensors_headers(place: Place, tmp_path: Path, what: str, fl
     [
         ({"weights": {"model": "/etc"}}, 3),
         ({"weights": {"weights": "/etc/passwd"}}, 3),
+        ({"weights": {"gemma": "x" * 5000}}, 3),
+        ({"weights": {"model": "\x00"}}, 3),
         ({"noise": "/dev/zero"}, 2),
         ({"loras": [["/etc/passwd", 1.0, None]]}, 3),
         ({"codec": "../../x"}, 2),
@@ -169,3 +174,14 @@ def tree(folder: Path, but: Path | None = None) -> set[str]:
             continue
         found.update(os.path.join(top, name) for name in (*names, *files))
     return found
+
+
+def test_the_machine_lock_is_never_in_a_strangers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LTX_RELAY_MACHINE_LOCK")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    machine_lock().parent.mkdir()
+    assert machine_lock().parent == tmp_path / f"ltx-relay-{os.getuid()}"
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    (tmp_path / "ltx-relay-4242").mkdir()
+    with pytest.raises(UsageError, match="another user"):
+        machine_lock()

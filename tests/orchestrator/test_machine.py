@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cache.records import sealed
 from orchestrator import machine
 from orchestrator.environment import WorkerEnvironment, worker_environment
 from orchestrator.machine import Probe, probe
@@ -150,8 +151,19 @@ def test_a_remembered_answer_of_the_wrong_kind_is_not_used(
     probe(path, environment)
     raw = json.loads(path.read_text())
     raw["probe"][field] = value
-    path.write_text(json.dumps(raw))
+    path.write_text(json.dumps(sealed({"key": raw["key"], "probe": raw["probe"]})))
     assert probe(path, environment).blas == CPU.blas
+    assert answers.count == 2
+
+
+def test_an_answer_that_was_damaged_is_not_used(
+    tmp_path: Path, answers: Answers, environment: WorkerEnvironment
+) -> None:
+    """Threads are in the keys: another number would give results of other bits the same key."""
+    path = tmp_path / "machine.json"
+    probe(path, environment)
+    path.write_text(path.read_text().replace('"threads": 4', '"threads": 5'))
+    assert probe(path, environment).threads == 4
     assert answers.count == 2
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.durable import temporary_path
+from cache.failpoints import failpoint
 from cache.home import Home
 from cache.videos import publish_video
 from workers.arrays import DTYPES, read_array
@@ -98,8 +99,10 @@ def write(job: Job, context: Context, item: Item, decoder: Callable[..., Iterato
         began = time.monotonic()
         for index, chunk in enumerate(decoder(begin=begin), begin):
             seconds = time.monotonic() - began
+            failpoint("piece.computed", item.key, index)
             video.write(centre(chunk, width, height))
             if index + 1 < chunks and pieces.save(index, centre(chunk, width, height), seconds):
+                failpoint("piece.saved", item.key, index)
                 context.check_stop()
             began = time.monotonic()
             del chunk  # not while the next one is decoded
