@@ -3,7 +3,8 @@
 --memory           as it stands
 Metal              the working set that Metal recommends
 CUDA               a share of the card
-CPU                a share of the memory that is available, within the control group's limit
+CPU                a share of the memory that is available, within the control group's limit and this process's own
+                   (`ulimit -v`, `ulimit -d`), which its workers inherit
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from orchestrator import cgroup
 from orchestrator.display.words import memory_size
 from orchestrator.machine import Machine
 from orchestrator.memory_backends import BACKENDS
+from weights.errors import DoesNotFit
+from weights.own_limits import own_limits
+
+_STACKS, _HEAPS = 64 << 20, 512 << 20
+"""Bytes of data that a worker's own threads reserve, and of address space: each has a stack and a heap."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,30 @@ def total_for_tiles(machine: Machine) -> int:
     return machine.device_memory or machine.memory
 
 
-def available_memory() -> int:
-    """Bytes that a new process can take without pushing others out, within the control group's limit."""
+def available_memory(machine: Machine) -> int:
+    """Bytes that a worker can take without pushing others out, within all limits."""
     import psutil
 
-    free = int(psutil.virtual_memory().available)
+    room = [int(psutil.virtual_memory().available), *(size for size, _ in own_room(machine))]
     limit, used = cgroup.memory_limit(), cgroup.memory_used()
-    return free if limit is None else max(0, min(free, limit - (used or 0)))
+    if limit is not None:
+        room.append(limit - (used or 0))
+    return max(0, min(room))
+
+
+def own_room(machine: Machine) -> list[tuple[int, str]]:
+    """For each limit of this process's own: the memory that a worker can have within it, and the limit in words."""
+    if machine.backend != "cpu":
+        return []
+    reserved = {"space": machine.space + _HEAPS, "data": machine.data + _STACKS}
+    return [(own.limit - reserved[own.kind], own.words) for own in own_limits()]
+
+
+def check_own_limits(machine: Machine) -> None:
+    """DoesNotFit (4) where a limit of this process's own leaves no room for a worker that has not even begun."""
+    for room, words in own_room(machine):
+        if room < BACKENDS[machine.backend].base:
+            raise DoesNotFit(
+                f"This process may have {words}, and a worker needs more before it reads any weights.",
+                advice="Raise that limit in the shell that starts it, or take fewer threads (LTX_RELAY_THREADS=1).",
+            )

@@ -20,7 +20,7 @@ from orchestrator import planning
 from orchestrator.environment import WorkerEnvironment, worker_environment
 from orchestrator.history import HISTORY, read_history
 from orchestrator.machine import Machine, probe
-from orchestrator.memory_budget import available_memory, budget
+from orchestrator.memory_budget import available_memory, budget, check_own_limits
 from orchestrator.memory_plan import StageMemory
 from orchestrator.memory_tiles import Tiles
 from orchestrator.pipeline import Sources, StagePlan, needed, preview_stage, relay, until
@@ -125,7 +125,7 @@ def assemble(
     memo = home.root / "fingerprints.json"
     tiles = tiles_for(recipe, weights, machine, dtype)
     recipe = replace(recipe, tiles=tiles.as_recipe())
-    given = means(machine, budget(recipe.memory, machine, available_memory()), read_history(home.root / HISTORY))
+    given = means(machine, budget(recipe.memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
 
     def fingerprint_of(path: Path) -> str:
         return fingerprint(path, memo)
@@ -179,6 +179,8 @@ def check_memory(prepared: Prepared) -> None:
     """DoesNotFit (4) when a stage that is still to be computed fits the budget in no way; says what would fit."""
     todo = needed(prepared.relay, lambda stage, item: os.path.exists(item.output))
     missing = [name for name, items in todo.items() if items]
+    if missing:
+        check_own_limits(prepared.machine)
     planning.check_memory(prepared.recipe, prepared.memory, missing, prepared.means)
 
 
