@@ -16,10 +16,10 @@ from orchestrator.display.words import memory_size
 from orchestrator.machine import Machine
 from orchestrator.memory_backends import BACKENDS
 from weights.errors import DoesNotFit
-from weights.own_limits import own_limits
+from weights.own_limits import OwnLimit, own_limits
 
-_STACKS, _HEAPS = 64 << 20, 512 << 20
-"""Bytes of data that a worker's own threads reserve, and of address space: each has a stack and a heap."""
+_STACK, _HEAP = 8 << 20, 32 << 20
+"""Bytes of data, and of address space beyond that, that a thread reserves, whatever it uses."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,27 @@ def available_memory(machine: Machine) -> int:
     """Bytes that a worker can take without pushing others out, within all limits."""
     import psutil
 
-    room = [int(psutil.virtual_memory().available), *(size for size, _ in own_room(machine))]
+    threads = 8 + 2 * machine.cpus  # readers, MLX's, the video encoder's
+    reserved = {"space": machine.space + threads * (_STACK + _HEAP), "data": machine.data + threads * _STACK}
+    room = [int(psutil.virtual_memory().available)]
+    room += [own.limit - reserved[own.kind] for own in _own_limits(machine)]
     limit, used = cgroup.memory_limit(), cgroup.memory_used()
     if limit is not None:
         room.append(limit - (used or 0))
     return max(0, min(room))
 
 
-def own_room(machine: Machine) -> list[tuple[int, str]]:
-    """For each limit of this process's own: the memory that a worker can have within it, and the limit in words."""
-    if machine.backend != "cpu":
-        return []
-    reserved = {"space": machine.space + _HEAPS, "data": machine.data + _STACKS}
-    return [(own.limit - reserved[own.kind], own.words) for own in own_limits()]
-
-
 def check_own_limits(machine: Machine) -> None:
     """DoesNotFit (4) where a limit of this process's own leaves no room for a worker that has not even begun."""
-    for room, words in own_room(machine):
-        if room < BACKENDS[machine.backend].base:
+    reserved = {"space": machine.space, "data": machine.data}
+    for own in _own_limits(machine):
+        if own.limit < reserved[own.kind] + BACKENDS[machine.backend].base:
             raise DoesNotFit(
-                f"This process may have {words}, and a worker needs more before it reads any weights.",
+                f"This process may have {own.words}, and a worker needs more before it reads any weights.",
                 advice="Raise that limit in the shell that starts it, or take fewer threads (LTX_RELAY_THREADS=1).",
             )
+
+
+def _own_limits(machine: Machine) -> tuple[OwnLimit, ...]:
+    """Those that bound a worker, which inherits them; with a GPU the memory that counts is not among them."""
+    return own_limits() if machine.backend == "cpu" else ()
