@@ -12,11 +12,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from cache.home import Home
 from cache.videos import find_video, same
 from orchestrator import planning
+from orchestrator.early import Early
 from orchestrator.environment import WorkerEnvironment, worker_environment
 from orchestrator.history import HISTORY, read_history
 from orchestrator.machine import Machine, probe
@@ -120,9 +122,11 @@ def assemble(
 ) -> Prepared:
     """Stages, keys and outputs of a recipe. UsageError when another file is where a video would go."""
     environment = worker_environment(os.environ)
-    machine = probe(home.root / "machine.json", environment)
-    dtype = compute_dtype(recipe.dtype, machine.backend)
     memo = home.root / "fingerprints.json"
+    asked = Early(lambda: probe(home.root / "machine.json", environment))
+    begun = {path: Early(partial(fingerprint, path, memo)) for path in weights.paths}
+    machine = asked.result()
+    dtype = compute_dtype(recipe.dtype, machine.backend)
     tiles = tiles_for(recipe, weights, machine, dtype)
     recipe = replace(recipe, tiles=tiles.as_recipe())
     given = means(machine, budget(recipe.memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
@@ -132,7 +136,7 @@ def assemble(
 
     sources = Sources(
         weights=weights,
-        fingerprint=fingerprint_of,
+        fingerprint=lambda path: begun[path].result(),
         numerics={**machine.numerics, "dtype": dtype},
         home=home,
         tiles=tiles.as_params(),
