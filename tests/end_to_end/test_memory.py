@@ -151,11 +151,13 @@ def test_a_transformer_that_does_not_fit_is_streamed_and_gives_the_same_video(
     assert result.code == 0, result.err
     assert [event["stage"] for event in result.of("stage_cached")] == ["text"]
     blocks = held(result, "stage1")
-    assert blocks[:2] == [None, BLOCKS // 2]
+    assert blocks[0] is None
+    assert blocks[-1] in (BLOCKS // 2, 0)
     retries = result.of("retry")
     assert len(retries) == len(blocks) - 1
     assert {event["code"] for event in retries} == {5}
-    assert retries[0]["message"].startswith("Stage 1 ran out of memory; trying from its last step with its weights")
+    assert all(event["message"].startswith("Stage 1 ran out of memory; trying from its last") for event in retries)
+    assert "streamed" in retries[-1]["message"]
     assert (tmp_path / "ball.mp4").read_bytes() == (deep.program.folder / "ball.mp4").read_bytes()
     shown = json.loads(program("runs", "show", "last", "--json").out)
     (stage,) = [stage for stage in shown["stages"] if stage["name"] == "stage1"]
@@ -205,8 +207,9 @@ def test_what_fits_in_no_way_ends_and_says_so(deep: Undisturbed, tmp_path: Path)
     program.before = own_data(deep.reserved + (64 << 20))
     result = program("generate", PROMPT, *deep.arguments)
     assert result.code == 5, result.err
-    assert held(result, "stage1") == [None, BLOCKS // 2, 0, 0]
-    assert [event["tries"] for event in result.of("retry")] == [2, 3, 4]
+    blocks = held(result, "stage1")
+    assert (blocks[0], blocks[-3:]) == (None, [BLOCKS // 2, 0, 0])
+    assert [event["tries"] for event in result.of("retry")] == list(range(2, len(blocks) + 1))
     (error,) = result.of("error")
     assert "ran out of memory" in error["message"]
     assert result.err.strip().splitlines()[-1].startswith("ltx-relay resume ")
