@@ -4,7 +4,8 @@
 130, 143, 129      we were interrupted and it stopped, or we killed it; or it got such a signal from elsewhere
 2, 3, 4            its error says so
 5                  its error or log names a failed allocation; SIGKILL that we did not send, and the cgroup's
-                   oom_kill rose or its last sample was within 10% of a limit; on the CPU, SIGSEGV or SIGABRT there
+                   oom_kill rose or its last sample was within 10% of a limit; on the CPU, SIGSEGV or SIGABRT there,
+                   or where what it was still to take would not have been within a limit of its own
 6                  its error or log names a command buffer or the GPU's watchdog
 7                  anything else, also an exit status of 0 without `done`
 """
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.display.words import memory_size
 from weights.errors import (
     DoesNotFit,
     GpuFailure,
@@ -26,10 +28,8 @@ from weights.errors import (
     WeightsError,
     WorkerFailed,
 )
+from weights.own_limits import NEAR
 from weights.symptoms import failure_kind
-
-NEAR = 0.9
-"""From this share of a limit on, a process counts as being at it."""
 
 MEMORY_ADVICE = (
     "Try a smaller size (--height, --width), fewer frames (--frames 33 or 49), tiles, or quantised or streamed weights."
@@ -57,14 +57,19 @@ _CLASSES: Mapping[int, type[RelayError]] = {
 
 @dataclass(frozen=True)
 class Usage:
-    """The last sample of some memory, and the limit that it was under. Bytes."""
+    """The last sample of some memory, and the limit that it was under. Bytes.
+
+    ahead: what it may have asked for since. limited: the limit in words, where it is one of the process's own.
+    """
 
     sample: int
     limit: int
+    ahead: int = 0
+    limited: str = ""
 
     @property
     def near(self) -> bool:
-        return self.limit > 0 and self.sample >= NEAR * self.limit
+        return self.limit > 0 and self.sample + self.ahead >= NEAR * self.limit
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Evidence:
     sent: Sequence[signal.Signals] = ()
     interrupted: int | None = None
     usages: Sequence[Usage] = ()
+    own_usages: Sequence[Usage] = ()
     backend: str = "cpu"
     log_tail: Sequence[str] = field(default_factory=tuple)
 
@@ -137,12 +143,12 @@ def _by_signal(evidence: Evidence, number: int) -> End:
     if number == signal.SIGKILL and number not in evidence.sent:
         if evidence.oom_kills > 0:
             return _out_of_memory(evidence, "the kernel killed it")
-        near = _nearest(evidence)
+        near = _nearest(evidence.usages)
         if near is not None:
             return _out_of_memory(evidence, f"it was killed at {_share(near)}")
         return _by_log(evidence, f"was killed by a {name} that did not come from here, with no sign of why")
     if number in _CRASHES and evidence.backend == "cpu":
-        near = _nearest(evidence)
+        near = _nearest((*evidence.usages, *evidence.own_usages))
         if near is not None:
             return _out_of_memory(evidence, f"it crashed ({name}) at {_share(near)}")
     return _by_log(evidence, f"crashed ({name})")
@@ -150,10 +156,11 @@ def _by_signal(evidence: Evidence, number: int) -> End:
 
 def _by_log(evidence: Evidence, how: str) -> End:
     """What its last words tell; 7 when they tell nothing."""
+    near = _nearest(evidence.own_usages)
     for line in reversed(evidence.log_tail):
-        kind = failure_kind(line)
+        kind = failure_kind(line, starved=near is not None)
         if kind == "memory":
-            return _out_of_memory(evidence, line.strip())
+            return _out_of_memory(evidence, line.strip().removesuffix("."))
         if kind == "gpu":
             return End(6, "gpu", f"The GPU failed the {evidence.stage} worker: {line.strip()}", GPU_ADVICE)
     return End(7, "failed", f"The {evidence.stage} worker {how}.", FAILURE_ADVICE)
@@ -171,13 +178,15 @@ def _advice(code: int) -> str:
     return {4: MEMORY_ADVICE, 5: MEMORY_ADVICE, 6: GPU_ADVICE, 7: FAILURE_ADVICE}.get(code, "")
 
 
-def _nearest(evidence: Evidence) -> Usage | None:
-    near = [usage for usage in evidence.usages if usage.near]
+def _nearest(usages: Sequence[Usage]) -> Usage | None:
+    near = [usage for usage in usages if usage.near]
     return max(near, key=lambda usage: usage.sample / usage.limit, default=None)
 
 
 def _share(usage: Usage) -> str:
-    return f"{usage.sample / 1e9:.1f} of {usage.limit / 1e9:.1f} GB"
+    if usage.limited:
+        return f"{memory_size(usage.sample)}, and may have {usage.limited}"
+    return f"{memory_size(usage.sample)} of {memory_size(usage.limit)}"
 
 
 def _signal_name(number: int) -> str:

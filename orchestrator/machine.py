@@ -25,7 +25,9 @@ from cache.durable import publish_text
 from cache.records import read_json, sealed, unsealed
 from orchestrator import cgroup
 from orchestrator.environment import WorkerEnvironment, worker_environment
-from weights.errors import RelayError, WorkerFailed
+from weights.errors import OutOfMemory, RelayError, WorkerFailed
+from weights.own_limits import own_limits
+from weights.symptoms import failure_kind
 
 _PACKAGES = ("mlx", "mlx-metal", "mlx-cpu", "mlx-cuda", "mlx-cuda-12", "mlx-cuda-13")
 _DECISIVE = ("CUDA_VISIBLE_DEVICES", "OPENBLAS_CORETYPE", "LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH")
@@ -45,6 +47,8 @@ class Probe:
     blas: str
     threads: int
     dtype: str
+    space: int = 0
+    data: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Machine:
     """One computer as the planner sees it. Bytes.
 
     backend: "metal", "cuda" or "cpu". memory: of the machine, within its control group's limit. device_memory: of a
-    CUDA card. working_set: what Metal recommends at most. threads: of the BLAS, as it was really set.
+    CUDA card. working_set: what Metal recommends at most. threads: of the BLAS, as it was really set. space, data: of
+    address space and of data that a worker's libraries only reserve (CPU, Linux).
     """
 
     backend: str
@@ -66,6 +71,8 @@ class Machine:
     threads: int
     dtype: str
     cpus: int
+    space: int = 0
+    data: int = 0
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -78,7 +85,7 @@ class Machine:
 def probe(cache_file: Path, environment: WorkerEnvironment | None = None) -> Machine:
     """The machine under this environment (by default the one that workers get); remembered in `cache_file`.
 
-    WorkerFailed when the probe process fails, which is when MLX cannot be imported.
+    WorkerFailed when the probe process fails, which is when MLX cannot be imported; OutOfMemory when it has no room.
     """
     environment = environment or worker_environment()
     key = _key(environment)
@@ -98,6 +105,8 @@ def probe(cache_file: Path, environment: WorkerEnvironment | None = None) -> Mac
         threads=found.threads,
         dtype=found.dtype,
         cpus=os.cpu_count() or 1,
+        space=found.space,
+        data=found.data,
     )
 
 
@@ -175,6 +184,14 @@ def _ask(environment: WorkerEnvironment) -> Probe:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         found, trouble = None, str(error)
     if found is None:
+        limits = own_limits()
+        if failure_kind(trouble, starved=bool(limits)) == "memory":
+            raise OutOfMemory(
+                f"MLX does not start on this machine: {trouble}",
+                advice=f"This process may have no more than {', '.join(limit.words for limit in limits)}. Raise that."
+                if limits
+                else "Free some memory: not even an empty worker could start.",
+            )
         raise WorkerFailed(
             f"MLX does not start on this machine: {trouble}",
             advice=f"Try `{sys.executable} -c 'import mlx.core'`; reinstall MLX if that fails too.",
@@ -188,7 +205,7 @@ def _parse(raw: Any) -> Probe | None:
         return None
     texts = all(isinstance(raw[name], str) for name in ("backend", "device", "architecture", "mlx", "blas", "dtype"))
     numbers = all(raw[name] is None or type(raw[name]) is int for name in ("memory", "working_set"))
-    if not texts or not numbers or type(raw["threads"]) is not int:
+    if not texts or not numbers or any(type(raw[name]) is not int for name in ("threads", "space", "data")):
         return None
     if raw["backend"] not in ("metal", "cuda", "cpu"):
         return None

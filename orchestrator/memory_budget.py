@@ -3,7 +3,8 @@
 --memory           as it stands
 Metal              the working set that Metal recommends
 CUDA               a share of the card
-CPU                a share of the memory that is available, within the control group's limit
+CPU                a share of the memory that is available, within the control group's limit and this process's own
+                   (`ulimit -v`, `ulimit -d`), which its workers inherit
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from orchestrator import cgroup
 from orchestrator.display.words import memory_size
 from orchestrator.machine import Machine
 from orchestrator.memory_backends import BACKENDS
+from weights.errors import DoesNotFit
+from weights.own_limits import OwnLimit, own_limits
+
+_STACK, _HEAP = 8 << 20, 32 << 20
+"""Bytes of data, and of address space beyond that, that a thread reserves, whatever it uses."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,31 @@ def total_for_tiles(machine: Machine) -> int:
     return machine.device_memory or machine.memory
 
 
-def available_memory() -> int:
-    """Bytes that a new process can take without pushing others out, within the control group's limit."""
+def available_memory(machine: Machine) -> int:
+    """Bytes that a worker can take without pushing others out, within all limits."""
     import psutil
 
-    free = int(psutil.virtual_memory().available)
+    threads = 8 + 2 * machine.cpus  # readers, MLX's, the video encoder's
+    reserved = {"space": machine.space + threads * (_STACK + _HEAP), "data": machine.data + threads * _STACK}
+    room = [int(psutil.virtual_memory().available)]
+    room += [own.limit - reserved[own.kind] for own in _own_limits(machine)]
     limit, used = cgroup.memory_limit(), cgroup.memory_used()
-    return free if limit is None else max(0, min(free, limit - (used or 0)))
+    if limit is not None:
+        room.append(limit - (used or 0))
+    return max(0, min(room))
+
+
+def check_own_limits(machine: Machine) -> None:
+    """DoesNotFit (4) where a limit of this process's own leaves no room for a worker that has not even begun."""
+    reserved = {"space": machine.space, "data": machine.data}
+    for own in _own_limits(machine):
+        if own.limit < reserved[own.kind] + BACKENDS[machine.backend].base:
+            raise DoesNotFit(
+                f"This process may have {own.words}, and a worker needs more before it reads any weights.",
+                advice="Raise that limit in the shell that starts it, or take fewer threads (LTX_RELAY_THREADS=1).",
+            )
+
+
+def _own_limits(machine: Machine) -> tuple[OwnLimit, ...]:
+    """Those that bound a worker, which inherits them; with a GPU the memory that counts is not among them."""
+    return own_limits() if machine.backend == "cpu" else ()

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.ends import Usage
 from orchestrator.event_lines import Event
 from orchestrator.vitals import Vitals
+from weights.own_limits import AT_ONCE
 
 STALL_SECONDS = 120.0
 _STALL_STEPS = 8
@@ -66,17 +67,24 @@ class Observed:
         return silence
 
     def usages(self, limits: tuple[int | None, ...]) -> tuple[Usage, ...]:
-        """The last samples of the process against each limit, and against those that it has of its own. Bytes."""
-        process = max(self._vitals.resident if self._vitals else 0, self._said)
-        usages = [Usage(process, limit) for limit in limits if limit is not None]
-        if self._vitals is not None:
-            usages += [Usage(size, limit) for size, limit in self._vitals.limited]
-        return tuple(usages)
+        """The last samples of the process against each limit. Bytes."""
+        return tuple(Usage(self._process, limit) for limit in limits if limit is not None)
+
+    def own_usages(self, expected: int) -> tuple[Usage, ...]:
+        """The same against the limits that it has of its own; expected: bytes that the plan says it takes at most."""
+        if self._vitals is None:
+            return ()
+        ahead = max(AT_ONCE, expected - self._process)
+        return tuple(Usage(own.size, own.limit, ahead, own.words) for own in self._vitals.limited)
 
     def counts(self, name: str) -> dict[str, int]:
         """`bytes_read` or `maxima` of `done`, as far as they are numbers; empty without `done`."""
         counts = self.done[name] if self.done is not None else {}
         return {key: count for key, count in counts.items() if type(count) is int}
+
+    @property
+    def _process(self) -> int:
+        return max(self._vitals.resident if self._vitals else 0, self._said)
 
     def _peaks(self, process: int, mlx: int) -> None:
         self.peak = max(self.peak, process)

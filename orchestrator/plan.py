@@ -22,13 +22,17 @@ from workers.protocol import Item
 
 @dataclass(frozen=True)
 class FilePlan:
-    """What a stage reads of one file: `bytes` of `file_bytes`, and how many tensors."""
+    """What a stage reads of one file: `bytes` of `file_bytes`, and how many tensors.
+
+    changes: of a LoRA, how strongly and what of the network it changes, in words.
+    """
 
     role: str
     path: str
     bytes: int
     tensors: int
     file_bytes: int
+    changes: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ def files_of(role: str, path: Path, loras: tuple[Any, ...]) -> list[FilePlan]:
     for lora in loras:
         header = read_header(Path(lora.path))
         pairs = match(header, selection)
-        found.append(FilePlan("lora", lora.path, pairs.bytes, 2 * len(pairs.pairs), header.file_size))
+        changes = f"x{lora.strength:g}: {pairs.summary}"
+        found.append(FilePlan("lora", lora.path, pairs.bytes, 2 * len(pairs.pairs), header.file_size, changes))
     return found
 
 

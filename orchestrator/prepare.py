@@ -12,15 +12,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from cache.home import Home
 from cache.videos import find_video, same
 from orchestrator import planning
+from orchestrator.early import Early
 from orchestrator.environment import WorkerEnvironment, worker_environment
 from orchestrator.history import HISTORY, read_history
 from orchestrator.machine import Machine, probe
-from orchestrator.memory_budget import available_memory, budget
+from orchestrator.memory_budget import available_memory, budget, check_own_limits
 from orchestrator.memory_plan import StageMemory
 from orchestrator.memory_tiles import Tiles
 from orchestrator.pipeline import Sources, StagePlan, needed, preview_stage, relay, until
@@ -121,19 +123,21 @@ def assemble(
 ) -> Prepared:
     """Stages, keys and outputs of a recipe. UsageError when another file is where a video would go."""
     environment = worker_environment(os.environ)
-    machine = probe(home.root / "machine.json", environment)
-    dtype = compute_dtype(recipe.dtype, machine.backend)
     memo = home.root / "fingerprints.json"
+    asked = Early(lambda: probe(home.root / "machine.json", environment))
+    begun = {path: Early(partial(fingerprint, path, memo)) for path in weights.paths}
+    machine = asked.result()
+    dtype = compute_dtype(recipe.dtype, machine.backend)
     tiles = tiles_for(recipe, weights, machine, dtype)
     recipe = replace(recipe, tiles=tiles.as_recipe())
-    given = means(machine, budget(recipe.memory, machine, available_memory()), read_history(home.root / HISTORY))
+    given = means(machine, budget(recipe.memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
 
     def fingerprint_of(path: Path) -> str:
         return fingerprint(path, memo)
 
     sources = Sources(
         weights=weights,
-        fingerprint=fingerprint_of,
+        fingerprint=lambda path: begun[path].result(),
         numerics={**machine.numerics, "dtype": dtype},
         home=home,
         tiles=tiles.as_params(),
@@ -180,6 +184,8 @@ def check_memory(prepared: Prepared) -> None:
     """DoesNotFit (4) when a stage that is still to be computed fits the budget in no way; says what would fit."""
     todo = needed(prepared.relay, lambda stage, item: os.path.exists(item.output))
     missing = [name for name, items in todo.items() if items]
+    if missing:
+        check_own_limits(prepared.machine)
     planning.check_memory(prepared.recipe, prepared.memory, missing, prepared.means)
 
 

@@ -352,6 +352,7 @@ class RelayRun:
                 on_event=forward,
                 interrupts=self.interrupts,
                 backend=self.prepared.machine.backend,
+                expected=0 if memory is None else memory.expected,
             )
         except OSError as error:  # the job file or the log
             raise write_error(error, self.run.job_path(stage.name), 1 << 16) from error

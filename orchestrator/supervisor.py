@@ -82,12 +82,14 @@ def run_worker(
     interrupts: Interrupts,
     backend: str = "cpu",
     memory_limit: int | None = None,
+    expected: int = 0,
     stall_seconds: float = STALL_SECONDS,
 ) -> WorkerEnd:
     """Write the job file, run `python -P -m workers` on it, and wait for its end.
 
     `environment` is the worker's whole environment (`WorkerEnvironment.variables`). The log is appended to.
     `memory_limit`: bytes at which this machine kills, by default all of its memory or its control group's limit.
+    `expected`: bytes that the worker is to take at most, by the plan.
 
     Raises Interrupted when a signal came before the start, WorkerFailed when no process can be started, OSError when
     the job file or log cannot be written. An OSError of `on_event` (the terminal went away, a full disk) lets the
@@ -105,7 +107,7 @@ def run_worker(
     if worker.delivery_error is not None:
         raise worker.delivery_error
     limits = (memory_limit or total_memory(), job.limits.memory)
-    return worker.end(limits, backend, _log_tail(log_path, log_start))
+    return worker.end(limits, expected, backend, _log_tail(log_path, log_start))
 
 
 class _Worker:
@@ -247,7 +249,7 @@ class _Worker:
             if sys.platform == "linux" and peak > self.own_peak + _COUNTING_ERROR:
                 self.kernel_peak = peak
 
-    def end(self, limits: tuple[int | None, ...], backend: str, log_tail: tuple[str, ...]) -> WorkerEnd:
+    def end(self, limits: tuple[int | None, ...], expected: int, backend: str, log_tail: tuple[str, ...]) -> WorkerEnd:
         """All of it in one record."""
         assert self.process is not None
         assert self.status is not None
@@ -262,6 +264,7 @@ class _Worker:
                 sent=tuple(self.interrupts.sent),
                 interrupted=self.interrupts.exit_code,
                 usages=self.observed.usages(limits),
+                own_usages=self.observed.own_usages(expected),
                 backend=backend,
                 log_tail=log_tail,
             )

@@ -10,19 +10,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_LIMITED = {"VmSize": "Max address space", "VmData": "Max data size"}
+from weights.own_limits import OwnLimit, own_limits
 
 
 @dataclass(frozen=True)
 class Vitals:
     """Bytes. `peak` is the true maximum of the resident size so far where the system keeps one, else `resident`.
 
-    limited: sizes that the process has limits of its own for (`ulimit -v`, `ulimit -d`), each with its limit.
+    limited: the limits that the process has of its own (`ulimit -v`, `ulimit -d`), and how much of each it has.
     """
 
     resident: int
     peak: int
-    limited: tuple[tuple[int, int], ...] = ()
+    limited: tuple[OwnLimit, ...] = ()
 
 
 def read_vitals(pid: int) -> Vitals | None:
@@ -39,28 +39,12 @@ def _from_proc(pid: int) -> Vitals | None:
     for line in lines:
         name, _, text = line.partition(":")
         words = text.split()
-        if name in ("VmRSS", "VmHWM", *_LIMITED) and words and words[0].isdigit():
+        if name in ("VmRSS", "VmHWM") and words and words[0].isdigit():
             sizes[name] = int(words[0]) * 1024
     if "VmRSS" not in sizes:
         return None
     resident = sizes["VmRSS"]
-    limited = tuple((sizes[name], limit) for name, limit in _limits(pid).items() if name in sizes)
-    return Vitals(resident, max(resident, sizes.get("VmHWM", 0)), limited)
-
-
-def _limits(pid: int) -> dict[str, int]:
-    """The process's own limits, by the name of what they limit in its status."""
-    try:
-        lines = Path(f"/proc/{pid}/limits").read_text(errors="replace").splitlines()
-    except OSError:
-        return {}
-    found = {}
-    for name, title in _LIMITED.items():
-        for line in lines:
-            words = line.removeprefix(title).split()
-            if line.startswith(title) and words and words[0].isdigit():
-                found[name] = int(words[0])
-    return found
+    return Vitals(resident, max(resident, sizes.get("VmHWM", 0)), own_limits(pid))
 
 
 def _from_psutil(pid: int) -> Vitals | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -114,6 +115,33 @@ def fake_stage(tmp_path: Path) -> Callable[[str], dict[str, str]]:
         return {**environment, "PYTHONPATH": f"{folder}{os.pathsep}{environment['PYTHONPATH']}"}
 
     return make
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Callable[[int], Callable[[], None]]]:
+    """Makes a control group with so many bytes of memory, and what puts the process that calls it there."""
+    version_1 = Path("/sys/fs/cgroup/memory")
+    root = version_1 if version_1.is_dir() else Path("/sys/fs/cgroup")
+    group = root / f"ltx-relay-test-{os.getpid()}"
+
+    def make(size: int) -> Callable[[], None]:
+        try:
+            group.mkdir(exist_ok=True)
+            (group / ("memory.limit_in_bytes" if root == version_1 else "memory.max")).write_text(str(size))
+            if (group / "memory.swap.max").exists():
+                (group / "memory.swap.max").write_text("0")
+        except OSError as error:
+            pytest.skip(f"no control group with a limit of its memory can be made here: {error}")
+        return lambda: (group / "cgroup.procs").write_text(str(os.getpid())) and None
+
+    yield make
+    for _ in range(100):  # its last process may still be on its way out
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            break
+        except OSError:
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

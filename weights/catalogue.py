@@ -173,7 +173,7 @@ def _checkpoint(header: Header) -> WeightsFile:
         )
     table = names.get(f"{transformer.PREFIX}transformer_blocks.0.scale_shift_table")
     rows = table.shape[0] if table is not None and table.shape else 6
-    version = _stated_version(header) or ("2.3" if rows == 9 else "2.0")
+    version = stated_version(header) or ("2.3" if rows == 9 else "2.0")
     return WeightsFile(
         path=path,
         kind=CHECKPOINT,
@@ -199,7 +199,7 @@ def _upscaler(header: Header, said: str | None) -> WeightsFile:
     if not parsed.time and scale not in SPATIAL_SCALES:
         raise WeightsError(f"{path} is a spatial upscaler x{float(scale):g}; this program uses x2 and x1.5.")
     kind = TEMPORAL if parsed.time else SPATIAL
-    version = _stated_version(header) or named_version(path) or said
+    version = stated_version(header) or named_version(path) or said
     if version is None:
         raise WeightsError(
             f"{path} is a {kind.replace('-', ' ')}, but neither its metadata nor its name nor its folder says whether "
@@ -219,7 +219,7 @@ def _upscaler(header: Header, said: str | None) -> WeightsFile:
 
 
 def _lora(header: Header) -> WeightsFile:
-    version = _stated_version(header)
+    version = stated_version(header)
     if version is None and any("to_gate_logits." in name for name in header.tensors):
         version = "2.3"
     if version is None and any("caption_projection" in name for name in header.tensors):
@@ -235,7 +235,7 @@ def _lora(header: Header) -> WeightsFile:
     )
 
 
-def _stated_version(header: Header) -> str | None:
+def stated_version(header: Header) -> str | None:
     """From the metadata: "2.3.0" -> "2.3"."""
     stated = header.metadata.get("model_version", "")
     match = re.match(r"(\d+)\.(\d+)", stated)

@@ -179,10 +179,13 @@ def _entries(raw: bytes, data_start: int) -> tuple[Mapping[str, TensorInfo], Map
     return MappingProxyType(ordered), MappingProxyType(metadata)
 
 
+_KEYS = frozenset({"dtype", "shape", "data_offsets"})
+
+
 def _tensor(name: str, entry: Any, data_start: int) -> TensorInfo:
     if not name or len(name) > _MAX_NAME or not name.isprintable():
         raise MalformedError(f"a tensor is named {plain(name)!r}")
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, dict) or entry.keys() != _KEYS:
         raise MalformedError(f"the entry of {plain(name)} is not dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
@@ -199,7 +202,12 @@ def _tensor(name: str, entry: Any, data_start: int) -> TensorInfo:
 
 
 def _whole_numbers(values: Any, limit: int) -> bool:
-    return isinstance(values, list) and all(type(value) is int and 0 <= value <= limit for value in values)
+    if not isinstance(values, list):
+        return False
+    for value in values:  # noqa: SIM110 -- a loop is faster, and a header has thousands of these lists
+        if type(value) is not int or not 0 <= value <= limit:
+            return False
+    return True
 
 
 def _metadata(value: Any) -> dict[str, str]:

@@ -26,6 +26,7 @@ _ENDINGS: tuple[tuple[str, Part], ...] = (
     (".lora.up.weight", "b"),
     (".alpha", "alpha"),
 )
+_HALVES = tuple(ending for ending, part in _ENDINGS if part != "alpha")
 _DIFFUSERS: tuple[tuple[str, str], ...] = (
     ("av_ca_video_scale_shift_adaln_single", "av_cross_attn_video_scale_shift"),
     ("av_ca_audio_scale_shift_adaln_single", "av_cross_attn_audio_scale_shift"),
@@ -58,7 +59,7 @@ def parse(key: str) -> Key | None:
 
 def is_lora(names: Iterable[str]) -> bool:
     """Whether tensor names are those of a LoRA: at least one half of a pair."""
-    return any(key is not None and key.part != "alpha" for key in map(parse, names))
+    return any(name.endswith(_HALVES) for name in names)
 
 
 def spellings(modules: Iterable[str]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from weights.catalogue import (
     VERSIONS,
     WeightsFile,
     check_tokenizer,
+    stated_version,
 )
 from weights.errors import WeightsError
 from weights.header import read_header
@@ -189,6 +190,13 @@ class _Chooser:
     def user_loras(self, stage: str) -> tuple[LoraUse, ...]:
         wanted = [lora for lora in self.request.loras if lora.stage in (None, stage)]
         files = [named_file("--lora", lora.path, LORA, None) for lora in wanted]
+        for file in files:  # only by its own word: the layers of both versions have the same shapes
+            said = stated_version(read_header(file.path))
+            if said not in (None, self.version):
+                raise WeightsError(
+                    f"--lora {file.path} is made for LTX-{said}, and the checkpoint is of LTX-{self.version}.",
+                    advice="Use a LoRA that was made for this checkpoint's version.",
+                )
         return tuple(LoraUse(file.path, lora.strength) for file, lora in zip(files, wanted, strict=True))
 
     def find(self, kind: str, variant: str | None = None) -> WeightsFile | None:

@@ -54,15 +54,20 @@ class Named:
         return (str(files[0].version), files[0].tiny) if files else None
 
 
+_WORDS = {LORA: "LoRA", GEMMA: "text encoder"}
+
+
 def named_file(flag: str, value: PathLike, kind: str, version: str | None) -> WeightsFile:
     path = Path(value).expanduser().absolute()
     try:
         file = identify(path, version=version)
     except WeightsError as error:
-        advice = error.advice or ("" if os.path.lexists(path) else missing_file_advice(path, kind))
+        advice = error.advice
+        if not advice and not os.path.lexists(path):
+            advice = "Check the path." if flag == "--lora" else missing_file_advice(path, kind)
         raise WeightsError(f"{flag}: {error.message}", advice=advice) from error
     if file.kind != kind:
-        what, wanted = file.kind.replace("-", " "), kind.replace("-", " ")
+        what, wanted = (_WORDS.get(one, one.replace("-", " ")) for one in (file.kind, kind))
         raise WeightsError(f"{flag} names {file.path}, which is a {what}; a {wanted} is needed there.")
     if kind == CHECKPOINT and version not in (None, file.version):
         raise WeightsError(f"{flag} names {file.path}, which is LTX-{file.version}, but --model-version is {version}.")

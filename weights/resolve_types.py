@@ -71,3 +71,11 @@ class WeightsSet:
     vae: WeightsFile
     spatial: WeightsFile | None
     temporal: WeightsFile | None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Of all its files, and of the text encoder's folder; each once."""
+        models = [model for model in (self.stage1, self.stage2) if model is not None]
+        upscalers = [upscaler.path for upscaler in (self.spatial, self.temporal) if upscaler is not None]
+        found = [self.text_checkpoint.path, self.gemma, *(model.checkpoint.path for model in models), self.vae.path]
+        return tuple(dict.fromkeys([*found, *upscalers, *(lora.path for model in models for lora in model.loras)]))

@@ -10,8 +10,10 @@ scales) is then selected with it. See `quantize_names`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from typing import Any, NamedTuple
 from weights.architecture import connector, gemma, projection, transformer, upsampler, vae
 from weights.errors import WeightsError
 from weights.header import Header, Signature, TensorInfo, read_config, read_header
-from weights.header_folder import GEMMA_REPOSITORY, Folder, read_folder
+from weights.header_folder import GEMMA_REPOSITORY, read_folder
 from weights.header_json import plain
 from weights.quantize_names import PACKED, SCALES, Affine, affine_of, layer
 from weights.select_fit import fit
@@ -192,10 +194,39 @@ COMPONENTS: Mapping[str, Component] = MappingProxyType(
 
 def select(path: Path | str, component: str) -> Selection:
     """The tensors of one component of a file (of a folder: "gemma"). WeightsError names what is wrong, and where."""
-    wanted, path = COMPONENTS[component], Path(path)
-    source: Folder | Header = read_folder(path) if component == "gemma" else read_header(path)
-    headers = source.headers if isinstance(source, Folder) else (source,)
-    config_json = source.config if isinstance(source, Folder) else read_config(source)
+    path = Path(path)
+    if component == "gemma":
+        folder = read_folder(path)
+        return _select(_Source(path, component, folder.headers, folder.config, json.dumps(folder.config)))
+    return _select(_Source(path, component, (read_header(path),)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """What a selection is made from: equal to another where the files are the same, and as they were."""
+
+    path: Path
+    component: str
+    headers: tuple[Header, ...]
+    config: Mapping[str, Any] | None = None
+    config_text: str = ""
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.component))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Source) and self._identity == other._identity
+
+    @property
+    def _identity(self) -> tuple[Any, ...]:
+        return self.path, self.component, self.config_text, [header.signature for header in self.headers]
+
+
+@lru_cache(maxsize=32)
+def _select(source: _Source) -> Selection:
+    """Remembered, because recognising, planning and reporting all want the same selections."""
+    wanted, path, headers = COMPONENTS[source.component], source.path, source.headers
+    config_json = read_config(headers[0]) if source.config is None else source.config
     tensors = {name: Stored(header.path, name, info) for header in headers for name, info in header.tensors.items()}
     prefix = next((p for p in wanted.prefixes if any(name.startswith(p) for name in tensors)), None)
     if prefix is None:
@@ -212,7 +243,7 @@ def select(path: Path | str, component: str) -> Selection:
             advice="Use the official file, or fetch it again.",
         )
     return Selection(
-        component,
+        source.component,
         path,
         config,
         MappingProxyType({name: present[name] for name in chosen}),

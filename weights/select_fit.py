@@ -82,4 +82,5 @@ def misfit(name: str, info: TensorInfo, shape: tuple[int, ...], others: Sequence
 
 def some(names: Sequence[str], length: int = 100) -> str:
     """The first few, each cut at `length`, for a message."""
-    return ", ".join(plain(name, length) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    rest = len(names) - 3
+    return ", ".join(plain(name, length) for name in names[:3]) + (f" and {rest:,} more" if rest > 0 else "")

@@ -26,6 +26,7 @@ from typing import NoReturn
 
 from cache import failpoints
 from weights.errors import RelayError, UsageError
+from weights.own_limits import near_own_limit
 from weights.symptoms import failure_kind
 from workers.channel import EventChannel, end_with_parent
 from workers.context import Context, Stopped
@@ -48,10 +49,10 @@ def main(arguments: list[str]) -> NoReturn:
     """Run the job file named in the arguments, and leave the process."""
     started = time.monotonic()
     channel = EventChannel.from_environment()
-    if channel.supervised:
-        end_with_parent()
     code = 0
     try:
+        if channel.supervised:
+            end_with_parent()
         # Until the job is known there is nothing to save: a signal may end the process as it likes.
         job = read_job(arguments)
         failpoints.enter(job.stage)
@@ -96,10 +97,11 @@ def read_job(arguments: list[str]) -> Job:
 
 
 def run(job: Job, context: Context) -> None:
-    """Limits first, then the stage's own module, which imports what it needs."""
-    from workers.limits import apply_limits, volunteer_for_the_oom_killer
+    """Buffers and limits first, then the stage's own module, which imports what it needs."""
+    from workers.limits import apply_limits, take_the_blas_buffers, volunteer_for_the_oom_killer
 
     volunteer_for_the_oom_killer()
+    take_the_blas_buffers()
     apply_limits(job.limits)
     stage = importlib.import_module(f"workers.stages.{job.stage}")
     context.check_stop()
@@ -110,17 +112,18 @@ def describe(error: BaseException) -> Failure:
     """The class, sentence and exit code of whatever ended the stage."""
     if isinstance(error, RelayError) and error.exit_code != RelayError.exit_code:
         return Failure(_KINDS.get(error.exit_code, "failed"), error.message, error.advice, error.exit_code)
-    chain = _chain(error)
+    chain, limit = _chain(error), near_own_limit()
+    at_limit = f" This process may have no more than {limit.words}." if limit else ""
     for cause in chain:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" while writing {cause.filename}" if cause.filename else ""
             return Failure("disk", f"The disk is full{where}.", "Free some space, then resume.", 4)
     for cause in chain:
         if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
-            return Failure("memory", f"An allocation failed: {_sentence(cause)}", "", 5)
-        kind = failure_kind(str(cause)) if isinstance(cause, RuntimeError | OSError | ValueError) else None
+            return Failure("memory", f"An allocation failed: {_sentence(cause)}{at_limit}", "", 5)
+        kind = None if isinstance(cause, RelayError) else failure_kind(str(cause), starved=limit is not None)
         if kind == "memory":
-            return Failure("memory", f"An allocation failed: {_sentence(cause)}", "", 5)
+            return Failure("memory", f"{_telling(cause)}{at_limit}", "", 5)
         if kind == "gpu":
             return Failure("gpu", f"The GPU gave up: {_sentence(cause)}", "", 6)
     if isinstance(error, RelayError):
@@ -136,6 +139,14 @@ def _chain(error: BaseException) -> list[BaseException]:
         found.append(current)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return found
+
+
+def _telling(error: BaseException) -> str:
+    """The line that told: numpy's essay on imports that fail has many."""
+    for line in str(error).splitlines():
+        if failure_kind(line, starved=True) == "memory":
+            return _sentence(RuntimeError(line))
+    return _sentence(error)
 
 
 def _sentence(error: BaseException) -> str:

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from workers.limits import take_the_blas_buffers
 
 
-def main() -> None:
-    print(json.dumps(probe()))
+def main() -> NoReturn:
+    code = 0
+    try:
+        print(json.dumps(probe()), flush=True)
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    os._exit(code)  # an exit handler of OpenBLAS waits for its threads, also for one that waits for memory for ever
 
 
 def probe() -> dict[str, Any]:
-    """backend, device, architecture, memory, working_set (bytes or None), mlx, blas, threads, dtype."""
+    """backend, device, architecture, memory, working_set (bytes or None), mlx, blas, threads, dtype; and `space` and
+    `data`, the bytes of either that a worker's libraries hold on Linux beyond those that are really in memory."""
+    take_the_blas_buffers()
     import mlx.core as mx
 
     cuda = getattr(mx, "cuda", None)
@@ -44,7 +56,21 @@ def probe() -> dict[str, Any]:
         "blas": blas,
         "threads": threads,
         "dtype": "float32" if backend == "cpu" else "bfloat16",
+        **_reserved(backend),
     }
+
+
+def _reserved(backend: str) -> dict[str, int]:
+    """Once the matrix libraries have their buffers. Only on a CPU do limits of these (`ulimit`) bound a worker."""
+    if sys.platform != "linux" or backend != "cpu":
+        return {"space": 0, "data": 0}
+    import numpy as np
+
+    ones = np.ones((256, 256), np.float32)
+    ones @ ones
+    lines = Path("/proc/self/status").read_text().splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith("Vm")}
+    return {name: max(0, sizes[field] - sizes["VmRSS"]) for name, field in (("space", "VmSize"), ("data", "VmData"))}
 
 
 def _blas() -> tuple[str, int]:

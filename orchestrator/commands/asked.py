@@ -158,13 +158,22 @@ def parse_memory(text: str) -> int:
 
 
 def parse_lora(text: str) -> LoraChoice:
-    """`PATH[:STRENGTH][@STAGE]`, read from its end; a path may have colons and at-signs of its own."""
+    """`PATH[:STRENGTH][@STAGE]`, read from its end; a path may have colons and at-signs of its own.
+
+    UsageError where a file is followed by something else.
+    """
     rest, at, stage = text.rpartition("@")
     if not at or not _STAGE.fullmatch(stage):
         rest, stage = text, ""
     path, colon, number = rest.rpartition(":")
     if not colon or not _STRENGTH.fullmatch(number):
         path, number = rest, "1"
+    if path and not os.path.lexists(absolute(path)):
+        for end in (index for index, letter in enumerate(path) if letter in ":@"):
+            if os.path.isfile(absolute(path[:end])):
+                raise UsageError(
+                    f"--lora {path[:end]}: {text[end:]!r} is no strength or stage; write for example :0.8@stage1."
+                )
     return absolute(path) if path else "", float(number), stage.lower() or None
 
 

@@ -123,4 +123,5 @@ def stage_lines(stage: Mapping[str, Any]) -> Iterator[Line]:
     style = "" if stage["memory"]["fits"] else "red"
     yield [label, (f"{'reads ' + file_size(stage['bytes']):<17}", ""), (held, style), (", ".join(["", *words]), "dim")]
     for use in stage["weights"]:
-        yield [(f"{'':10}{file_size(use['bytes']):>9}  {use['role']:<12} {Path(use['path']).name}", "dim")]
+        name = " ".join([Path(use["path"]).name, *([use["changes"]] if use["changes"] else [])])
+        yield [(f"{'':10}{file_size(use['bytes']):>9}  {use['role']:<12} {name}", "dim")]

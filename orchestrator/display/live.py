@@ -62,7 +62,7 @@ class LiveDisplay:
             if event.get("event") == "run_started":
                 above = title_lines(self.view, self._glyphs, self._screen.columns)
             elif sentence := remark(event):
-                above = self._remark(sentence, "" if event.get("event") == "video_done" else "yellow")
+                above = self._remark(sentence, {"video_done": "", "loaded": "dim"}.get(str(event["event"]), "yellow"))
             self._draw(above)
 
     def close(self) -> None:

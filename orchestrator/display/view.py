@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
@@ -127,12 +128,20 @@ def remark(event: Mapping[str, Any]) -> str:
         case "stalled":
             silence = duration(_number(event.get("seconds")) or 0.0)
             return f"{stage_label(str(event.get('stage', 'the worker')))} has said nothing for {silence}."
+        case "loaded" if event.get("loras"):
+            return "; ".join(map(_lora_words, _mappings(event.get("loras"))))
         case "contact_sheet":
             return f"contact sheet: {event.get('path')}"
         case "video_done" if event.get("role") == "base":
             return f"base video: {event.get('path')}"
         case _:
             return ""
+
+
+def _lora_words(lora: Mapping[str, Any]) -> str:
+    strength = _number(lora.get("strength"))
+    times = "" if strength is None else f" x{strength:g}"
+    return f"LoRA {Path(str(lora.get('path'))).name}{times}: {lora.get('summary')}"
 
 
 def _with_stage(view: RunView, name: str, event: Mapping[str, Any]) -> RunView:
@@ -215,6 +224,10 @@ def _number(value: object) -> float | None:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
 def _whole(value: object, default: int) -> int:

@@ -38,6 +38,8 @@ class Program:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "home"
+        self.before: Callable[[], object] | None = None
+        """Called in the new process before the program begins: to limit it."""
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("LTX_RELAY_")},
             "LTX_RELAY_HOME": str(self.home),
@@ -55,6 +57,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=self.before,
         )
 
     def __call__(self, *arguments: str, **changes: str) -> Result:

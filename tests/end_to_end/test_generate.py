@@ -82,6 +82,25 @@ def test_runs_show_says_what_each_stage_did(made: Any, shared: Any) -> None:
         assert all(Path(path).is_file() for path in stage["artifacts"])
 
 
+def test_memory_over_time_is_kept_with_the_run(made: Any, shared: Any) -> None:
+    """From inside (MLX and the system) and from outside, under the limits that the job names; the peak is above all."""
+    folder = shared.runs()[0]
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [event for event in events if event["event"] == "memory"] == made.of("memory")
+    peaks = {event["stage"]: event for event in made.of("stage_done")}
+    for event in made.of("memory"):
+        done = peaks[event["stage"]]
+        assert 0 <= event["mlx_active"] <= event["mlx_peak"] <= done["mlx_peak"]
+        assert 10 << 20 < event["process"] <= done["process_peak"]
+    samples = [event for event in events if event["event"] == "sample"]
+    assert samples
+    assert all(event["resident"] <= event["peak"] <= peaks[event["stage"]]["process_peak"] for event in samples)
+    for name in STAGES:
+        limits = json.loads((folder / "jobs" / f"{name}.json").read_text())["limits"]
+        assert limits["memory"] > peaks[name]["mlx_peak"] > 0
+        assert limits["cache"] is not None
+
+
 def test_the_json_stream_can_be_followed(made: Any) -> None:
     kinds = [event["event"] for event in made.events]
     assert kinds[0] == "run_started"

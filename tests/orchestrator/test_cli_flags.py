@@ -157,6 +157,16 @@ def test_a_lora_is_read_from_its_end(text: str, expected: tuple[str, float, str 
     assert parse_lora(text) == expected
 
 
+@pytest.mark.parametrize("rest", [":abc", ":nan", ":0.5@", "@", "::", ":0.5@stage1@stage2", ":0.5:0.5"])
+def test_what_follows_a_lora_and_is_no_strength_is_refused(rest: str, tmp_path: Path) -> None:
+    path = tmp_path / "a:b@c.safetensors"
+    path.touch()
+    with pytest.raises(UsageError) as caught:
+        parse_lora(f"{path}{rest}")
+    assert f"--lora {path}: {rest!r} is no strength or stage" in caught.value.message
+    assert parse_lora(f"{path}:0.5@stage1") == (str(path), 0.5, "stage1")
+
+
 def test_loras_add_up_in_their_order(asked: Asked, tmp_path: Path) -> None:
     assert said(asked, "a fox", "--lora", "one", "--lora", "two:2").loras == (
         (str(tmp_path / "one"), 1.0, None),

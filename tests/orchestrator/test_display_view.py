@@ -194,6 +194,13 @@ def test_control_characters_never_reach_the_terminal() -> None:
 def test_a_run_that_stopped_early_says_where_and_how_to_go_on() -> None:
     stopped = {"event": "stopped", "stage": "stage1", "message": "stopped here, as asked; to go on: ltx-relay promote"}
     assert remark(stopped) == stopped["message"]
+    lora = {"path": "/a/style.safetensors", "strength": 0.8, "summary": "288 layers changed, rank 16"}
+    loaded = {"event": "loaded", "stage": "stage1", "loras": [lora, {**lora, "strength": 1.0}, 7]}
+    assert remark(loaded) == (
+        "LoRA style.safetensors x0.8: 288 layers changed, rank 16; "
+        "LoRA style.safetensors x1: 288 layers changed, rank 16"
+    )
+    assert remark({**loaded, "loras": []}) == remark({**loaded, "loras": 3}) == ""
     assert remark({"event": "contact_sheet", "path": "/r/stage1.png"}) == "contact sheet: /r/stage1.png"
     view = folded([{"event": "run_started", "stages": []}, stopped, {"event": "run_done", "seconds": 3.0}])
     assert summary(view) == "Done in 3.0 s.", "not: 0 videos"

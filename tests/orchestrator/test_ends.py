@@ -9,11 +9,15 @@ import pytest
 
 from orchestrator.ends import End, Evidence, Usage, classify, error_for
 from weights.errors import DoesNotFit, GpuFailure, Interrupted, OutOfMemory, UsageError, WeightsError, WorkerFailed
+from weights.own_limits import AT_ONCE
 from weights.symptoms import failure_kind
 
-GB = 10**9
+GB, MB = 10**9, 1 << 20
 FULL = (Usage(GB, 32 * GB), Usage(95 * GB // 10, 10 * GB))
 ROOMY = (Usage(89 * GB // 10, 10 * GB),)
+OWN = (Usage(441 * MB, 480 * MB, AT_ONCE, "480 MB of data (ulimit -d)"),)
+OWN_FAR = (Usage(441 * MB, 8000 * MB, AT_ONCE, "8000 MB of data (ulimit -d)"),)
+OWN_BY_PLAN = (Usage(441 * MB, 8000 * MB, 7000 * MB, "8000 MB of data (ulimit -d)"),)
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 SEGV, ABRT = -signal.SIGSEGV, -signal.SIGABRT
 OOM_LINE = "RuntimeError: [metal::malloc] Attempting to allocate 134668044288 bytes which is greater than"
@@ -87,6 +91,13 @@ def error(kind: str, code: int, message: str = "What happened.", advice: str = "
         ({"status": ABRT, "log_tail": (WATCHDOG_LINE, "later line"), "backend": "metal"}, 6, "gpu"),
         ({"status": ABRT, "log_tail": (OOM_LINE,)}, 5, "memory"),
         ({"status": -64}, 7, "failed"),
+        # Limits of its own make allocations fail; they never kill.
+        ({"status": SEGV, "own_usages": OWN}, 5, "memory"),
+        ({"status": ABRT, "own_usages": OWN}, 5, "memory"),
+        ({"status": SEGV, "own_usages": OWN_BY_PLAN}, 5, "memory"),
+        ({"status": SEGV, "own_usages": OWN_FAR}, 7, "failed"),
+        ({"status": -KILL, "own_usages": OWN}, 7, "failed"),
+        ({"status": SEGV, "own_usages": OWN, "backend": "cuda"}, 7, "failed"),
     ],
     ids=str,
 )
@@ -108,7 +119,9 @@ def test_out_of_memory_says_what_to_try(way: dict[str, Any]) -> None:
 
 def test_the_limit_that_was_hit_is_named() -> None:
     end = classify(Evidence(stage="decode", status=-KILL, usages=FULL))
-    assert "9.5 of 10.0 GB" in end.message
+    assert "8.8 GB of 9.3 GB" in end.message
+    end = classify(Evidence(stage="decode", status=SEGV, own_usages=OWN))
+    assert "it crashed (SIGSEGV) at 441 MB, and may have 480 MB of data (ulimit -d)" in end.message
 
 
 def test_an_advice_of_the_worker_wins() -> None:
@@ -142,10 +155,47 @@ def test_every_end_has_an_exception(code: int, kind: type[Exception]) -> None:
     assert (made.exit_code, made.message, made.advice) == (code, "message", "advice")
 
 
+CERTAIN = [
+    "OpenBLAS: malloc failed in gemm_driver",
+    "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
+    "Fatal Python error: _PyErr_NoMemory: Out of memory and PyExc_MemoryError is not initialized yet",
+    "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 45.9 MiB for an array with shape (49, 32, 48, 160)",
+    "MemoryError",
+    "OSError: [Errno 12] Cannot allocate memory",
+    "av.error.MemoryError: [Errno 12] Cannot allocate memory: 'avcodec_send_frame()'",
+    "terminate called after throwing an instance of 'std::bad_alloc'",
+]
+AT_A_LIMIT = [
+    "RuntimeError: can't start new thread",
+    "RuntimeError: Resource temporarily unavailable",
+    "av.error.BlockingIOError: [Errno 11] Resource temporarily unavailable: 'avcodec_open2(\"libx264\", {})'",
+    "av.error.ExternalError: [Errno 542398533] Generic error in an external library: 'avcodec_open2(\"libx264\", {})'",
+    "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 2: Resource temporarily unavailable",
+    "ImportError: libmlx.so: failed to map segment from shared object",
+    "Original error was: libscipy_openblas64_-32a4b2a6.so: failed to map segment from shared object",
+    "RuntimeError: [read] Unable to read from file.",
+    "SystemError: error return without exception set",
+    "terminate called without an active exception",
+]
+"""What workers really said when they were run under `ulimit -d` and `ulimit -v`, from the tiniest limits to enough."""
+
+
+@pytest.mark.parametrize("line", CERTAIN + AT_A_LIMIT)
+def test_what_libraries_say_when_memory_runs_out(line: str) -> None:
+    """Some words mean memory; others only at a limit of the process's own: threads and codecs fail otherwise too."""
+    for status in (1, ABRT):
+        said: dict[str, Any] = {"stage": "decode", "status": status, "log_tail": ("Traceback", line, "later")}
+        assert classify(Evidence(**said, own_usages=OWN)).code == 5
+        assert classify(Evidence(**said)).code == (5 if line in CERTAIN else 7)
+        assert classify(Evidence(**said, usages=FULL)).code == (5 if line in CERTAIN or status == ABRT else 7)
+        assert classify(Evidence(**said, own_usages=OWN_FAR)).code == (5 if line in CERTAIN else 7)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
+        "libgomp.so.1: cannot allocate memory in static TLS block",
         "malloc works",
         "shape mismatch",
         "ValueError: failed to allocate a name",
@@ -156,3 +206,4 @@ def test_every_end_has_an_exception(code: int, kind: type[Exception]) -> None:
 )
 def test_harmless_words_are_no_symptom(text: str) -> None:
     assert failure_kind(text) is None
+    assert failure_kind(text, starved=True) is None

@@ -527,39 +527,10 @@ def test_an_address_space_that_is_used_up_is_memory(
     assert end["code"] == 5, (end, (tmp_path / "log").read_text())
 
 
-@pytest.fixture
-def memory_group() -> Iterator[Path]:
-    """A control group of 300 MB that processes may be put into; needs the right to make one."""
-    version_1 = Path("/sys/fs/cgroup/memory")
-    root = version_1 if version_1.is_dir() else Path("/sys/fs/cgroup")
-    group = root / f"ltx-relay-test-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error}")
-    try:
-        limit = group / ("memory.limit_in_bytes" if root == version_1 else "memory.max")
-        try:
-            limit.write_text(str(300 << 20))
-            (group / "memory.swap.max").write_text("0") if (group / "memory.swap.max").exists() else None
-        except OSError as error:
-            pytest.skip(f"no memory limit can be set here: {error}")
-        yield group
-    finally:
-        for _ in range(100):
-            try:
-                group.rmdir()
-                break
-            except OSError:
-                time.sleep(0.05)
-
-
 def test_a_worker_that_the_kernel_kills_for_memory_is_memory(
-    orchestrate: Callable[..., subprocess.Popen[str]], memory_group: Path
+    orchestrate: Callable[..., subprocess.Popen[str]], memory_group: Callable[[int], Callable[[], None]]
 ) -> None:
-    process = orchestrate(
-        EAT.format(pause=0), preexec_fn=lambda: (memory_group / "cgroup.procs").write_text(str(os.getpid())) and None
-    )
+    process = orchestrate(EAT.format(pause=0), preexec_fn=memory_group(300 << 20))
     output, _ = process.communicate(timeout=120)
     end = json.loads(output.splitlines()[-1])
     assert (end["event"], end["code"]) == ("end", 5), end

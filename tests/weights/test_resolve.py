@@ -11,6 +11,7 @@ import pytest
 
 from tests.weights.sparse import inventory, metadata_of, write_inventory, write_sparse
 from weights.errors import WeightsError
+from weights.header import read_header
 from weights.resolve import LoraRequest, Model, WeightsRequest, WeightsSet, default_search, resolve
 from weights.tiny_model import tiny_folder
 
@@ -325,6 +326,20 @@ def test_users_loras_go_where_they_are_wanted(shelf) -> None:
     assert [use.strength for use in found.stage2.loras] == [1.0, 0.5]
     tiny = tiny_folder() / "ltx-2-tiny-distilled-lora.safetensors"
     refused("The LoRA", "does not fit", loras=(LoraRequest(tiny),))
+    refused(
+        "--lora: /nowhere.safetensors does not exist", "Check the path", loras=(LoraRequest("/nowhere.safetensors"),)
+    )
+
+
+def test_a_lora_that_says_that_it_is_for_another_version_is_refused(shelf, tmp_path: Path) -> None:
+    """By what it says itself, not by the folders around it: a user's LoRAs lie anywhere."""
+    folder = shelf(DEV, LORA, DISTILLED, *UPSCALERS, GEMMA)
+    tensors = dict(read_header(folder / f"{LORA}.safetensors").tensors)
+    shapes = {name: (info.dtype, info.shape) for name, info in tensors.items()}
+    other = write_sparse(tmp_path / "style.safetensors", shapes, {"model_version": "2.3.0"})
+    refused("is made for LTX-2.3, and the checkpoint is of LTX-2.0", loras=(LoraRequest(other),))
+    silent = write_sparse(tmp_path / "ltx-2.3" / "style.safetensors", shapes)
+    assert find(loras=(LoraRequest(silent),)).stage2.loras
 
 
 def test_the_default_search(shelf, official, tmp_path: Path) -> None:

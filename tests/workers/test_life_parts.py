@@ -12,9 +12,12 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import av
 import pytest
 
 from weights.errors import DoesNotFit, Interrupted, RelayError, UsageError, WeightsError
+from weights.own_limits import OwnLimit
+from workers import __main__ as main_module
 from workers import context as context_module
 from workers import memory
 from workers.__main__ import describe
@@ -74,6 +77,29 @@ def test_what_an_error_is(error: BaseException, kind: str, code: int) -> None:
     failure = describe(error)
     assert (failure.kind, failure.exit_code) == (kind, code)
     assert failure.message
+
+
+STARVED = [
+    RuntimeError("can't start new thread"),
+    RuntimeError("Resource temporarily unavailable"),
+    BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    ImportError("libmlx.so: failed to map segment from shared object"),
+    _wrapped(
+        av.error.ExternalError(542398533, "Generic error in an external library"),
+        RelayError("Writing the video failed."),
+    ),
+]
+
+
+@pytest.mark.parametrize("error", STARVED, ids=repr)
+def test_words_that_mean_memory_only_at_a_limit(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_module, "near_own_limit", lambda: None)
+    assert describe(error).exit_code == 7
+    monkeypatch.setattr(main_module, "near_own_limit", lambda: OwnLimit("data", 470 << 20, 480 << 20))
+    failure = describe(error)
+    assert failure.exit_code == 5
+    assert failure.message.endswith("This process may have no more than 480 MB of data (ulimit -d).")
+    assert describe(WeightsError("failed to map segment from shared object")).exit_code == 3
 
 
 def test_a_ring_of_causes_ends() -> None:

@@ -48,7 +48,7 @@ def denoise(
         if not mx.isfinite(latent).all().item():
             raise WorkerFailed(
                 f"Step {index + 1} of {total} gave values that are not finite.",
-                advice="A lower --cfg or --dtype float32 may help; so may fetching the weights anew.",
+                advice="A lower --cfg, a weaker --lora or --dtype float32 may help; so may fetching the weights anew.",
             )
         on_step(index + 1, total, latent, time.monotonic() - began)
     return latent
