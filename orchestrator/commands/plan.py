@@ -25,7 +25,7 @@ def plan(flags: Flags) -> None:
     settings, output = settings_of(flags), output_of(flags)
     home = chosen_home(flags.home)
     from orchestrator.disk import check_disk
-    from orchestrator.plan import describe
+    from orchestrator.plan_report import describe
     from orchestrator.prepare import check_memory, prepare
 
     prepared = prepare(settings, home=home, output=output, overwrite=flags.overwrite, stop_after=flags.stop_after)

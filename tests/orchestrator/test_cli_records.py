@@ -85,7 +85,7 @@ def test_a_run_that_is_not_there(home_root: Path, capsys: Capture) -> None:
 
 def test_the_sheet_of_a_plan() -> None:
     recipe = {"prompt": "a fox", "preset": "max", "steps_stage1": 15, "steps_stage2": 3, "cfg": 5.0, "seeds": (1, 2)}
-    use = {"role": "transformer", "path": "/w/ltx-2-19b-dev.safetensors", "bytes": 26_085_417_216}
+    use = {"role": "transformer", "path": "/w/ltx-2-19b-dev.safetensors", "bytes": 26_085_417_216, "changes": ""}
     memory = {"predicted": 21 << 30, "holding": "37 of 48 blocks in memory, the rest streamed", "fits": True}
     memory |= {"tile_count": None, "tiles": None}
     room = {"place": "/home", "needed": 300_000_000, "free": 80_000_000_000}

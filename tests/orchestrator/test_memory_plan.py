@@ -19,7 +19,7 @@ from orchestrator.memory_backends import BACKENDS, CPU, CUDA, METAL
 from orchestrator.memory_budget import budget
 from orchestrator.memory_plan import StageMemory, holding_words, more_frugal, smaller_tiles, with_holding
 from orchestrator.memory_tiles import Tiles
-from orchestrator.plan import describe
+from orchestrator.plan_report import describe
 from orchestrator.planning import check_memory
 from orchestrator.recipe import WeightsChoice
 from orchestrator.settings import Settings
