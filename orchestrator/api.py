@@ -24,7 +24,8 @@ from cache.runs import open_run
 from orchestrator.interrupts import Interrupts
 from orchestrator.plan_report import PlanReport, describe
 from orchestrator.prepare import Prepared, prepare
-from orchestrator.recipe import Recipe, recipe_from_json
+from orchestrator.recipe import Recipe
+from orchestrator.recipe_files import read_recipe
 from orchestrator.run import RunResult
 from orchestrator.run import generate as carry_out
 from orchestrator.run import resume as go_on
@@ -87,8 +88,8 @@ def resume(
 
 
 def load_recipe(path: Path_) -> Recipe:
-    """The recipe in a run's recipe.json. UsageError where it is none."""
-    return recipe_from_json(Path(path).read_text(encoding="utf-8"))
+    """The recipe in a run's recipe.json, in the record beside a video, or in the video. UsageError where it is none."""
+    return read_recipe(os.fspath(path))
 
 
 def _prepared(

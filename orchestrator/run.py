@@ -28,7 +28,7 @@ from cache.partial import drop_partial
 from cache.prune import limit_from, prune, registration
 from cache.runs import Run, create_run
 from cache.state import StageState
-from cache.videos import deliver, find_video
+from cache.videos import VideoObject, deliver, find_video
 from orchestrator import heal
 from orchestrator.disk import check_disk
 from orchestrator.effort import effort
@@ -37,10 +37,12 @@ from orchestrator.history import HISTORY, remember
 from orchestrator.interrupts import Interrupts
 from orchestrator.memory_plan import StageMemory, smaller_tiles
 from orchestrator.pipeline import StagePlan, needed
+from orchestrator.portable import portable_recipe
 from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
 from orchestrator.supervisor import WorkerEnd, run_worker
 from orchestrator.video_files import suffix_of
+from orchestrator.video_records import write_record
 from weights.errors import ArtifactError, DoesNotFit, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
@@ -358,12 +360,11 @@ class RelayRun:
             raise write_error(error, self.run.job_path(stage.name), 1 << 16) from error
 
     def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
-        """What a worker is told that changes no frame: the decoder writes each seed's recipe into its video."""
+        """What a worker is told that changes no frame: the decoder writes each video's recipe into it."""
         if stage.name != "decode":
             return {}
-        recipe = self.prepared.recipe
-        comments = {str(seed): json.dumps(replace(recipe, seeds=(seed,)).to_dict()) for seed in recipe.seeds}
-        return {"title": recipe.prompt, "comments": comments}
+        comments = {item.key: json.dumps(portable_recipe(self.prepared, item).to_dict()) for item in stage.items}
+        return {"title": self.prepared.recipe.prompt, "comments": comments}
 
     def check_weights(self, stage: StagePlan, computed: tuple[Item, ...] = ()) -> None:
         """WeightsError when a file is no longer the one that the keys were made from.
@@ -464,9 +465,18 @@ class RelayRun:
                 frames=geometry.frames if base else geometry.output_frames,
                 fps=item.params["fps"],
                 bytes=video.bytes,
+                record=self.record(item, video, path),
             )
             delivered.append(path)
         return tuple(delivered)
+
+    def record(self, item: Item, video: VideoObject, path: Path) -> str | None:
+        """Writes what is known of the video beside it; a video without a record is a video all the same."""
+        try:
+            return str(write_record(self.prepared, self.run, item, video, path))
+        except RelayError as error:
+            self.emit("warning", message=error.message)
+            return None
 
     def limit_cache(self) -> None:
         """The least recently used results go when all together are larger than the limit; this run's stay."""

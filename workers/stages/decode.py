@@ -79,7 +79,7 @@ def write(job: Job, context: Context, item: Item, decoder: Callable[..., Iterato
     width, height = job.params["size"]
     suffix = job.params["container"]
     temporary = temporary_path(home.tmp)
-    metadata = {TITLE: job.params["title"], COMMENT: job.params["comments"][str(item.params["seed"])]}
+    metadata = {TITLE: job.params["title"], COMMENT: job.params["comments"][item.key]}
     with VideoWriter(
         temporary,
         width=width,
