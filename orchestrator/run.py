@@ -36,13 +36,15 @@ from orchestrator.ends import End, error_for
 from orchestrator.history import HISTORY, remember
 from orchestrator.interrupts import Interrupts
 from orchestrator.memory_plan import StageMemory, smaller_tiles
+from orchestrator.monolith import monolith
 from orchestrator.pipeline import StagePlan, needed
 from orchestrator.portable import portable_recipe
 from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
+from orchestrator.report.write import write_report
 from orchestrator.supervisor import WorkerEnd, run_worker
 from orchestrator.video_files import suffix_of
-from orchestrator.video_records import write_record
+from orchestrator.video_records import versions, write_record
 from weights.errors import ArtifactError, DoesNotFit, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
@@ -170,7 +172,8 @@ class RelayRun:
             going_on = promote_command(self.run.id, self.prepared)
             message = f"stopped here, as asked; to go on: {going_on}"
             self.emit("stopped", stage=self.prepared.stop_after, message=message)
-        self.emit("run_done", seconds=seconds, outputs=[str(path) for path in outputs], next=going_on)
+        made = [str(path) for path in outputs]
+        self.emit("run_done", seconds=seconds, outputs=made, next=going_on, report=self.report())
         return RunResult(self.run.id, outputs, seconds)
 
     # -- stages ------------------------------------------------------------------------------------------------------
@@ -426,9 +429,20 @@ class RelayRun:
             frames=geometry.output_frames,
             fps=str(recipe.playing_fps),
             recipe=recipe.to_dict(),
+            **self.means_of(),
         )
         for note in self.prepared.notes:
             self.emit("warning", message=note)
+
+    def means_of(self) -> dict[str, Any]:
+        """What this run has at its disposal, for its report."""
+        prepared, machine = self.prepared, self.prepared.machine
+        return {
+            "machine": {"backend": machine.backend, "device": machine.device, "dtype": prepared.dtype},
+            "budget": {"bytes": prepared.means.budget.bytes, "source": prepared.means.budget.source},
+            "monolith": monolith(prepared.memory),
+            "versions": versions(),
+        }
 
     def register(self) -> list[str]:
         """Says in the run's state what it makes and needs, which keeps that from being pruned; returns the outputs."""
@@ -497,8 +511,17 @@ class RelayRun:
         message = {"event": "error", "time": time.time(), "run": self.run.id, **ended, "resume": resume}
         with contextlib.suppress(RelayError):
             self.run.append_event(message)
+        message["report"] = self.report()
         with contextlib.suppress(OSError):
             self.on_event(message)
+
+    def report(self) -> str | None:
+        """Writes the run's report; its path, or None where that cannot be done: it is worth no run."""
+        try:
+            return str(write_report(self.prepared.home, self.run, quickly="decode" not in self.computed))
+        except Exception as error:
+            self.emit("warning", message=f"There is no report of this run: {error}")
+            return None
 
     def emit(self, event: str, **fields: Any) -> None:
         message = {"event": event, "time": time.time(), "run": self.run.id, **fields}
