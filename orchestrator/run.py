@@ -363,11 +363,14 @@ class RelayRun:
             raise write_error(error, self.run.job_path(stage.name), 1 << 16) from error
 
     def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
-        """What a worker is told that changes no frame: the decoder writes each video's recipe into it."""
+        """What a worker is told that changes no frame: what to write into each video, and where previews go."""
+        colours = str(colour_map(self.prepared))
+        if stage.name in ("stage1", "stage2"):
+            return {"preview": {"folder": str(self.run.previews), "map": colours}}
         if stage.name != "decode":
             return {}
         comments = {item.key: json.dumps(portable_recipe(self.prepared, item).to_dict()) for item in stage.items}
-        return {"title": self.prepared.recipe.prompt, "comments": comments}
+        return {"title": self.prepared.recipe.prompt, "comments": comments, "preview_map": colours}
 
     def check_weights(self, stage: StagePlan, computed: tuple[Item, ...] = ()) -> None:
         """WeightsError when a file is no longer the one that the keys were made from.
@@ -529,6 +532,12 @@ class RelayRun:
             self.run.append_event(message)
         self.on_event(message)
         failpoint(f"event.{event}")
+
+
+def colour_map(prepared: Prepared) -> Path:
+    """Where the map from this VAE's latents to colours is kept, for previews."""
+    mark = next(use.fingerprint for use in prepared.preview.weights if use.role == "vae_decoder")
+    return prepared.home.root / "colours" / f"{mark}.safetensors"
 
 
 def figures(end: WorkerEnd) -> dict[str, Any]:
