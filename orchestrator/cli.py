@@ -14,6 +14,7 @@ import typer
 from orchestrator.commands import cache, weights
 from orchestrator.commands.ends import report
 from orchestrator.commands.generate import generate, resume
+from orchestrator.commands.open import open_command
 from orchestrator.commands.pages import GroupPage, Page
 from orchestrator.commands.plan import plan
 from orchestrator.commands.report import report_command
@@ -72,6 +73,7 @@ def build() -> typer.Typer:
     records.command("list", cls=Page)(list_command)
     records.command("show", cls=Page)(show_command)
     records.command("report", cls=Page)(report_command)
+    records.command("open", cls=Page)(open_command)
     records.command("delete", cls=Page)(delete_command)
     app.add_typer(records, name="runs")
     kept = typer.Typer(cls=GroupPage, rich_markup_mode=None)

@@ -21,7 +21,7 @@ from weights.errors import UsageError
 from weights.resolve import Model, WeightsSet
 from workers.protocol import Item, Lora, WeightsUse
 
-CODE_VERSIONS = {"text": 2, "stage1": 2, "stage2": 3, "temporal": 3, "decode": 1}
+CODE_VERSIONS = {"text": 2, "stage1": 2, "stage2": 3, "temporal": 3, "decode": 2}
 """A stage's number rises only when the same job gives other bits; every cached result of that stage is then stale."""
 
 

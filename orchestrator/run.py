@@ -28,7 +28,7 @@ from cache.partial import drop_partial
 from cache.prune import limit_from, prune, registration
 from cache.runs import Run, create_run
 from cache.state import StageState
-from cache.videos import deliver, find_video
+from cache.videos import VideoObject, deliver, find_video
 from orchestrator import heal
 from orchestrator.disk import check_disk
 from orchestrator.effort import effort
@@ -36,11 +36,15 @@ from orchestrator.ends import End, error_for
 from orchestrator.history import HISTORY, remember
 from orchestrator.interrupts import Interrupts
 from orchestrator.memory_plan import StageMemory, smaller_tiles
+from orchestrator.monolith import monolith
 from orchestrator.pipeline import StagePlan, needed
+from orchestrator.portable import portable_recipe
 from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
+from orchestrator.report.write import write_report
 from orchestrator.supervisor import WorkerEnd, run_worker
 from orchestrator.video_files import suffix_of
+from orchestrator.video_records import versions, write_record
 from weights.errors import ArtifactError, DoesNotFit, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
@@ -168,7 +172,8 @@ class RelayRun:
             going_on = promote_command(self.run.id, self.prepared)
             message = f"stopped here, as asked; to go on: {going_on}"
             self.emit("stopped", stage=self.prepared.stop_after, message=message)
-        self.emit("run_done", seconds=seconds, outputs=[str(path) for path in outputs], next=going_on)
+        made = [str(path) for path in outputs]
+        self.emit("run_done", seconds=seconds, outputs=made, next=going_on, report=self.report())
         return RunResult(self.run.id, outputs, seconds)
 
     # -- stages ------------------------------------------------------------------------------------------------------
@@ -358,12 +363,14 @@ class RelayRun:
             raise write_error(error, self.run.job_path(stage.name), 1 << 16) from error
 
     def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
-        """What a worker is told that changes no frame: the decoder writes each seed's recipe into its video."""
+        """What a worker is told that changes no frame: what to write into each video, and where previews go."""
+        colours = str(colour_map(self.prepared))
+        if stage.name in ("stage1", "stage2"):
+            return {"preview": {"folder": str(self.run.previews), "map": colours}}
         if stage.name != "decode":
             return {}
-        recipe = self.prepared.recipe
-        comments = {str(seed): json.dumps(replace(recipe, seeds=(seed,)).to_dict()) for seed in recipe.seeds}
-        return {"title": recipe.prompt, "comments": comments}
+        comments = {item.key: json.dumps(portable_recipe(self.prepared, item).to_dict()) for item in stage.items}
+        return {"title": self.prepared.recipe.prompt, "comments": comments, "preview_map": colours}
 
     def check_weights(self, stage: StagePlan, computed: tuple[Item, ...] = ()) -> None:
         """WeightsError when a file is no longer the one that the keys were made from.
@@ -425,9 +432,20 @@ class RelayRun:
             frames=geometry.output_frames,
             fps=str(recipe.playing_fps),
             recipe=recipe.to_dict(),
+            **self.means_of(),
         )
         for note in self.prepared.notes:
             self.emit("warning", message=note)
+
+    def means_of(self) -> dict[str, Any]:
+        """What this run has at its disposal, for its report."""
+        prepared, machine = self.prepared, self.prepared.machine
+        return {
+            "machine": {"backend": machine.backend, "device": machine.device, "dtype": prepared.dtype},
+            "budget": {"bytes": prepared.means.budget.bytes, "source": prepared.means.budget.source},
+            "monolith": monolith(prepared.memory),
+            "versions": versions(),
+        }
 
     def register(self) -> list[str]:
         """Says in the run's state what it makes and needs, which keeps that from being pruned; returns the outputs."""
@@ -464,9 +482,18 @@ class RelayRun:
                 frames=geometry.frames if base else geometry.output_frames,
                 fps=item.params["fps"],
                 bytes=video.bytes,
+                record=self.record(item, video, path),
             )
             delivered.append(path)
         return tuple(delivered)
+
+    def record(self, item: Item, video: VideoObject, path: Path) -> str | None:
+        """Writes what is known of the video beside it; a video without a record is a video all the same."""
+        try:
+            return str(write_record(self.prepared, self.run, item, video, path))
+        except RelayError as error:
+            self.emit("warning", message=error.message)
+            return None
 
     def limit_cache(self) -> None:
         """The least recently used results go when all together are larger than the limit; this run's stay."""
@@ -487,8 +514,17 @@ class RelayRun:
         message = {"event": "error", "time": time.time(), "run": self.run.id, **ended, "resume": resume}
         with contextlib.suppress(RelayError):
             self.run.append_event(message)
+        message["report"] = self.report()
         with contextlib.suppress(OSError):
             self.on_event(message)
+
+    def report(self) -> str | None:
+        """Writes the run's report; its path, or None where that cannot be done: it is worth no run."""
+        try:
+            return str(write_report(self.prepared.home, self.run, quickly="decode" not in self.computed))
+        except Exception as error:
+            self.emit("warning", message=f"There is no report of this run: {error}")
+            return None
 
     def emit(self, event: str, **fields: Any) -> None:
         message = {"event": event, "time": time.time(), "run": self.run.id, **fields}
@@ -496,6 +532,12 @@ class RelayRun:
             self.run.append_event(message)
         self.on_event(message)
         failpoint(f"event.{event}")
+
+
+def colour_map(prepared: Prepared) -> Path:
+    """Where the map from this VAE's latents to colours is kept, for previews."""
+    mark = next(use.fingerprint for use in prepared.preview.weights if use.role == "vae_decoder")
+    return prepared.home.root / "colours" / f"{mark}.safetensors"
 
 
 def figures(end: WorkerEnd) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from orchestrator.commands.options import Debug, Home, Json
 from orchestrator.commands.sheet import Line, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import duration, file_size, memory_size, stage_label
+from orchestrator.run_record import run_record
 from weights.errors import RelayError
-from workers.protocol import STAGES
 
 STATUS_STYLES = {"done": "green", "running": "cyan", "failed": "red", "interrupted": "yellow"}
 
@@ -96,23 +96,6 @@ def list_line(record: Mapping[str, Any], width: int) -> Line:
         (f"{record['id']:<{width}}  ", "bold"),
         (str(about), "dim"),
     ]
-
-
-def run_record(run: Any) -> dict[str, Any]:
-    """Everything that `runs show` tells, as JSON has it; stages in the order of the relay."""
-    state = run.state()
-    order = {name: place for place, name in enumerate(STAGES)}
-    stages = sorted(state.stages.items(), key=lambda entry: order.get(entry[0], len(order)))
-    return {
-        "run": run.id,
-        "status": run.status(),
-        "created": state.created,
-        "updated": state.updated,
-        "folder": str(run.folder),
-        "outputs": list(state.outputs),
-        "stages": [{"name": name, **asdict(stage), "log": str(run.log_path(name))} for name, stage in stages],
-        "recipe": run.recipe(),
-    }
 
 
 def run_lines(record: Mapping[str, Any]) -> Iterator[Line]:

@@ -52,6 +52,8 @@ class PlainDisplay:
                 self._start(event)
             case "run_done":
                 self._say(summary(self.view))
+            case "preview" if stage and event.get("index") == event.get("total") and event.get("index"):
+                self._say(f"{stage_label(stage.name)}: preview: {event.get('path')}")
             case kind if stage:
                 self._stage(stage, str(kind), event)
 

@@ -178,4 +178,5 @@ class Place:
         return sorted(hidden + [path for path in files if not KEPT.fullmatch(path)])
 
     def made(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted(self.videos.iterdir())}
+        """Everything in the videos' folder but the records beside them, which tell times."""
+        return {path.name: path.read_bytes() for path in sorted(self.videos.iterdir()) if path.suffix != ".json"}
