@@ -14,7 +14,7 @@ import typer
 from orchestrator.commands import cache, weights
 from orchestrator.commands.ends import report
 from orchestrator.commands.generate import generate, resume
-from orchestrator.commands.pages import GroupPage, Page
+from orchestrator.commands.pages import GroupPage, Page, ProgramPage
 from orchestrator.commands.plan import plan
 from orchestrator.commands.report import report_command
 from orchestrator.commands.reuse import decode, promote
@@ -24,7 +24,8 @@ from orchestrator.display.streams import Stream, open_standard_streams
 PROGRAM = "ltx-relay"
 INTERRUPTED, READER_LEFT = 130, 1
 """What Typer makes of a Ctrl-C that nobody caught, and of a pipe whose reader left while it printed help."""
-EPILOG = "ltx-relay COMMAND --help tells more, for example ltx-relay generate --help."
+EPILOG = """ltx-relay COMMAND --help tells more, for example ltx-relay generate --help.
+A prompt in quotes in the place of a command is generated."""
 EXAMPLES = """Examples:
   ltx-relay generate "A red ball bouncing on green grass" --model tiny -o ball.mp4
   ltx-relay generate "A fox in the snow" --size 1920x1080 --seeds 4 --memory 24GB
@@ -60,7 +61,7 @@ def relay(
 
 def build() -> typer.Typer:
     """The program's commands. Errors are left to `main`: Typer prints none and shows no traceback of its own."""
-    app = typer.Typer(cls=GroupPage, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EPILOG)
+    app = typer.Typer(cls=ProgramPage, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EPILOG)
     app.callback(invoke_without_command=True)(relay)
     app.command(cls=Page, epilog=EXAMPLES)(generate)
     app.command(cls=Page)(resume)

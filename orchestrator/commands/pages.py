@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from orchestrator.commands.bare import with_command
 from orchestrator.display.streams import is_utf8
 
 MAX_WIDTH = 100
@@ -36,6 +37,13 @@ class GroupPage(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(rendered(page(self, ctx)))
+
+
+class ProgramPage(GroupPage):
+    """The program itself, which takes a prompt in the place of a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_command(args, self.commands))
 
 
 def page(command: Any, ctx: Any) -> list[RenderableType]:
