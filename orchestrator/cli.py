@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.commands import cache, weights
+from orchestrator.commands.download import download_command
 from orchestrator.commands.ends import report
 from orchestrator.commands.generate import generate, resume
 from orchestrator.commands.pages import GroupPage, Page, ProgramPage
@@ -19,6 +20,7 @@ from orchestrator.commands.plan import plan
 from orchestrator.commands.report import report_command
 from orchestrator.commands.reuse import decode, promote
 from orchestrator.commands.runs import delete_command, list_command, runs, show_command
+from orchestrator.commands.weights_list import list_weights
 from orchestrator.display.streams import Stream, open_standard_streams
 
 PROGRAM = "ltx-relay"
@@ -83,6 +85,8 @@ def build() -> typer.Typer:
     app.add_typer(kept, name="cache")
     files = typer.Typer(cls=GroupPage, rich_markup_mode=None)
     files.callback(invoke_without_command=True)(weights.weights)
+    files.command("list", cls=Page)(list_weights)
+    files.command("download", cls=Page)(download_command)
     files.command("quantize", cls=Page)(weights.quantize_command)
     files.command("verify", cls=Page)(weights.verify_command)
     app.add_typer(files, name="weights")

@@ -22,7 +22,7 @@ SLOW_BYTES = 1 << 30
 
 
 def weights(context: typer.Context) -> None:
-    """Work on weights files."""
+    """List, fetch, check or quantise weights files."""
     if context.invoked_subcommand is None:
         Stream(sys.stdout).write(context.get_help() + "\n")
 
