@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.commands import cache, weights
+from orchestrator.commands.doctor import doctor
 from orchestrator.commands.download import download_command
 from orchestrator.commands.ends import report
 from orchestrator.commands.generate import generate, resume
@@ -90,6 +91,7 @@ def build() -> typer.Typer:
     files.command("quantize", cls=Page)(weights.quantize_command)
     files.command("verify", cls=Page)(weights.verify_command)
     app.add_typer(files, name="weights")
+    app.command(cls=Page)(doctor)
     return app
 
 

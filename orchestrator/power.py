@@ -73,6 +73,15 @@ class Awake:
                 start_new_session=True,  # Ctrl-C is not for it, and it has no terminal to ask for a password on
             )
 
+    def holds(self, seconds: float) -> bool:
+        """Whether its program still runs after so long: one that cannot do its work ends at once."""
+        if self._process is None:
+            return False
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+            return False
+        return True
+
     def end(self) -> None:
         process, self._process = self._process, None
         if process is None:

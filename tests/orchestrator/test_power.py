@@ -91,7 +91,7 @@ def test_it_runs_from_begin_to_the_end(platform: str, fake: Callable[[str], tupl
         awake.begin()
         awake.begin()
         pid = int(started(log)[0])
-        assert alive(pid)
+        assert awake.holds(0.05)
     assert not alive(pid)
     assert len(log.read_text().splitlines()) == 1
 
@@ -122,6 +122,7 @@ def test_a_program_that_fails_or_hangs_disturbs_nobody(platform: str, script: st
     path = put(tmp_path, "program", f"trap '' TERM\n{script}")
     with Awake(platform, lambda name: str(path)) as awake:
         awake.begin()
+        assert not awake.holds(5) or script != "exit 1"
 
 
 def test_a_program_that_cannot_be_started_disturbs_nobody(tmp_path: Path) -> None:
