@@ -19,6 +19,8 @@ def with_command(words: Sequence[str], commands: Collection[str]) -> list[str]:
     for word in words:
         if word in commands:
             break
+        if word.partition("=")[0] == "--prompt":
+            return [DEFAULT, *words]
         if len(word.split()) > 1 and not word.startswith("-"):
             return [DEFAULT, *words]
         if not words[0].startswith("-"):

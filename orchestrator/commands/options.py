@@ -86,6 +86,8 @@ class Flags:
 
     prompt: Annotated[str | None, typer.Argument(
         help="What the video shows, in quotes.", metavar="PROMPT", show_default=False, rich_help_panel=WHAT)] = None
+    prompt_flag: Annotated[str | None, option(
+        "--prompt", metavar="TEXT", panel=WHAT, help="The same as a flag, as other tools have it.")] = None
 
     preset: Annotated[str | None, option(
         "--preset", "-p", metavar="NAME", default="max", panel=WHAT, complete=one_of(*PRESETS),
@@ -139,16 +141,17 @@ class Flags:
         "--steps-stage2", "--stage2-steps", metavar="COUNT", default="3", panel=STEPS,
         help="Denoising steps of stage 2, at the full size.")] = None
     cfg: Annotated[float | None, option(
-        "--cfg", "--cfg-scale", "--guidance-scale", metavar="SCALE", default="5, dev 7, distilled 1", panel=STEPS,
+        "--cfg", "--cfg-scale", "--guidance-scale", "--video-cfg-guidance-scale", metavar="SCALE",
+        default="5, dev 7, distilled 1", panel=STEPS,
         help="How strictly stage 1 follows the prompt; 1 is without guidance.")] = None
     cfg_stage1: Annotated[float | None, option(
         "--cfg-stage1", "--stage1-cfg", metavar="SCALE", default="as --cfg", panel=STEPS,
         help="The same for stage 1 by its own name; stage 2 has no guidance.")] = None
     guidance_rescale: Annotated[float | None, option(
-        "--guidance-rescale", metavar="SHARE", default="0", panel=STEPS,
+        "--guidance-rescale", "--video-rescale-scale", metavar="SHARE", default="0", panel=STEPS,
         help="0 to 1; 0.7 against over-saturated colours.")] = None
     stg: Annotated[float | None, option(
-        "--stg", "--stg-scale", metavar="SCALE", default="0", panel=STEPS,
+        "--stg", "--stg-scale", "--video-stg-guidance-scale", metavar="SCALE", default="0", panel=STEPS,
         help="Spatio-temporal guidance; costs one more pass a step.")] = None
     stg_blocks: Annotated[str | None, option(
         "--stg-blocks", metavar="N,N", default="29; 2.3: 28", panel=STEPS,
@@ -166,15 +169,17 @@ class Flags:
         complete=one_of("2.0", "2.3"),
         help="Of LTX-2, for files that do not tell, and where both are there.")] = None
     weights: Annotated[str | None, option(
-        "--weights", metavar="FILE", panel=WEIGHTS, help="The checkpoint of both stages.")] = None
+        "--weights", "--checkpoint-path", metavar="FILE", panel=WEIGHTS, help="The checkpoint of both stages.")] = None
     weights_stage1: Annotated[str | None, option(
         "--weights-stage1", metavar="FILE", panel=WEIGHTS, help="The checkpoint of stage 1.")] = None
     weights_stage2: Annotated[str | None, option(
         "--weights-stage2", metavar="FILE", panel=WEIGHTS, help="The checkpoint of stage 2, distilled.")] = None
     gemma: Annotated[str | None, option(
-        "--gemma", "--text-encoder", metavar="FOLDER", panel=WEIGHTS, help="The text encoder, Gemma 3.")] = None
+        "--gemma", "--gemma-root", "--text-encoder", metavar="FOLDER", panel=WEIGHTS,
+        help="The text encoder, Gemma 3.")] = None
     spatial_upscaler_weights: Annotated[str | None, option(
-        "--spatial-upscaler-weights", metavar="FILE", panel=WEIGHTS, help="The upscaler between the stages.")] = None
+        "--spatial-upscaler-weights", "--spatial-upsampler-path", metavar="FILE", panel=WEIGHTS,
+        help="The upscaler between the stages.")] = None
     temporal_weights: Annotated[str | None, option(
         "--temporal-weights", "--temporal-upscaler-weights", metavar="FILE", panel=WEIGHTS,
         help="The upscaler of the frame rate.")] = None

@@ -115,6 +115,15 @@ LINES = {
         (768, 512, 49, 30),
         {"steps_stage1": 20, "steps_stage2": 4, "cfg": 6.0, "seeds": [7], "fps": "30"},
     ),
+    "names of the official programs": Line(
+        f"--pipeline two-stage --checkpoint-path {DEV} --gemma-root {HERE}gemma-3-12b --num-frames 121"
+        f" --distilled-lora {HERE}ltx-2-19b-distilled-lora-384.safetensors --spatial-upsampler-path {SPATIAL}"
+        " --video-cfg-guidance-scale 3.0 --video-stg-guidance-scale 1.0 --video-rescale-scale 0.7 --seed 10"
+        " --frame-rate 24 --output-path out.mp4",
+        (1408, 960, 121, 24),
+        {"cfg": 3.0, "stg": 1.0, "guidance_rescale": 0.7, "seeds": [10]},
+        stage2=DEV,
+    ),
 }
 
 
@@ -149,7 +158,7 @@ def test_a_line_comes_to_what_the_guide_says(here: Program, name: str, capsys: p
     if plan["recipe"]["two_stage"]:
         assert {here.folder / line.stage2, here.folder / SPATIAL} <= set(read["stage2"])
     assert ("temporal" in read) == plan["recipe"]["temporal"]
-    if "--output" in line.flags:
+    if "--output " in line.flags:
         assert str(here.folder / line.flags.split("--output ")[1].split()[0]) in plan["outputs"]
 
 

@@ -18,6 +18,8 @@ COMMANDS = ("generate", "resume", "plan", "runs")
         ["--preset", "draft", "a fox"],
         ["--json", "a fox", "plan"],
         ["runs of a fox"],
+        ["--prompt", "fox"],
+        ["--seed", "3", "--prompt=fox"],
     ],
 )
 def test_a_prompt_is_generated(line: list[str]) -> None:
