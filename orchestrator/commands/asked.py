@@ -31,13 +31,16 @@ def settings_of(flags: Flags) -> Settings:
     if flags.json and flags.quiet:
         raise UsageError("--json and --quiet contradict each other; give one.")
     recipe = read_recipe(flags.recipe) if flags.recipe is not None else None
-    if flags.prompt is None and recipe is None:
+    if flags.prompt is not None and flags.prompt_flag is not None:
+        raise UsageError("There are two prompts, one by itself and one of --prompt; give one.")
+    prompt = flags.prompt if flags.prompt_flag is None else flags.prompt_flag
+    if prompt is None and recipe is None:
         raise UsageError("There is no prompt; say in a sentence what the video shows, in quotes.")
-    if flags.prompt is not None and not flags.prompt.strip():
+    if prompt is not None and not prompt.strip():
         raise UsageError("The prompt is empty; say in a sentence what the video shows.")
     seeds = parse_seeds(flags.seed, flags.seeds, recipe.seeds[0] if recipe and recipe.seeds else 0)
     settings = Settings(
-        prompt=flags.prompt or "",
+        prompt=prompt or "",
         negative_prompt=flags.negative_prompt,
         preset=flags.preset,
         pipeline=flags.pipeline,

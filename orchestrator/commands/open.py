@@ -8,17 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from orchestrator.commands.generate import chosen_home
-from orchestrator.commands.options import PROGRAM, Debug, Home, option
+from orchestrator.commands.options import PROGRAM, Debug, Home, RunName, option
 from orchestrator.display.streams import Stream
 
 
 def open_command(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", show_default="last", help="A run, the beginning of its id, or last.")
-    ] = "last",
+    run: RunName = "last",
     print_path: Annotated[
         bool, option("--print-path", help="Only make it and print where it is.", panel=PROGRAM)
     ] = False,

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.commands.complete import run_names
 from orchestrator.commands.generate import chosen_home
-from orchestrator.commands.options import Debug, Home, Json
+from orchestrator.commands.options import Debug, Home, Json, RunName
 from orchestrator.commands.sheet import Line, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import duration, file_size, memory_size, stage_label
@@ -37,7 +38,7 @@ def list_command(home: Home = None, json: Json = False, debug: Debug = False) ->
 
 
 def show_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, the beginning of its id, or last.")],
+    run: RunName,
     home: Home = None,
     json: Json = False,
     debug: Debug = False,
@@ -53,7 +54,10 @@ def show_command(
 
 
 def delete_command(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or the beginnings of their ids.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Runs, or the beginnings of their ids.", autocompletion=run_names),
+    ],
     home: Home = None,
     debug: Debug = False,
 ) -> None:
