@@ -20,6 +20,7 @@ from workers.arrays import DTYPES, read_array
 from workers.context import Context
 from workers.protocol import Item, Job
 from workers.sampling.noise import noise
+from workers.stages import segments
 from workers.stages.loading import load
 from workers.video.codecs import codec
 from workers.video.pieces import Pieces
@@ -31,7 +32,9 @@ Frames = NDArray[np.uint8]
 
 
 def run(job: Job, context: Context) -> None:
-    """Publishes every item's video under its key."""
+    """Publishes every item's video under its key; of a video in chunks, its pieces."""
+    if "crop" in job.params:
+        return segments.run(job, context)
     dtype = DTYPES[job.dtype]
     _, statistics = load(job, context, "statistics", dtype)
     config, weights = load(job, context, "vae_decoder", dtype)
@@ -66,6 +69,7 @@ def run(job: Job, context: Context) -> None:
         )
         write(job, context, item, decoder, chunks)
         context.check_stop()
+    return None
 
 
 def write(job: Job, context: Context, item: Item, decoder: Callable[..., Iterator[Frames]], chunks: int) -> None:
