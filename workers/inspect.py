@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -27,6 +28,8 @@ from workers.video.source import VideoSource
 from workers.video.times import steady_rate
 
 _UNKNOWN_ASPECT = Fraction(1)
+_LONGEST_LAST = Fraction(2)
+"""Seconds. A stream that claims to go on for longer after its last frame has lost some."""
 
 
 def main(arguments: list[str]) -> int:
@@ -63,12 +66,11 @@ def inspect(path: Path, container: str | None = None) -> dict[str, Any]:
         aspect = stream.sample_aspect_ratio or _UNKNOWN_ASPECT
         usual = stream.guessed_rate or stream.average_rate or Fraction(25)
         rate = steady_rate(ticks, base, [r for r in (stream.guessed_rate, stream.average_rate, stream.base_rate) if r])
-        length = last.duration * base if last.duration else 1 / usual
+        length = _last_seconds(video, ticks[-1], last, 1 / usual)
         origin = Fraction(max(0, opened.start_time or 0), av.time_base)
         promised = stream.frames or 0
-        stated = Fraction(opened.duration or 0, av.time_base)
         seen = (ticks[-1] - ticks[0]) * base + length
-        cut_off = promised > len(ticks) and stated - seen > 2 / usual
+        cut_off = _stated_seconds(video) - seen > 2 / usual
         names = _holds(container) if container else None
         kept, others = [], 0
         for other in opened.streams:
@@ -116,6 +118,29 @@ def inspect(path: Path, container: str | None = None) -> dict[str, Any]:
             "bytes": os.path.getsize(path),
             "sha256": _sha256(path),
         }
+
+
+def _stated_seconds(video: VideoSource) -> Fraction:
+    """How long the file says that its pictures are; 0 where it does not say. A sound that goes on is no word on it."""
+    stated = video.stream.metadata.get("DURATION", "")  # Matroska: 00:00:01.960000000
+    if found := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stated.strip("\0 ")):
+        hours, minutes, seconds = found.groups()
+        return 3600 * int(hours) + 60 * int(minutes) + Fraction(seconds)
+    if video.stream.duration:
+        return video.stream.duration * video.time_base
+    alone = len(video.container.streams) == 1
+    return Fraction(video.container.duration or 0, av.time_base) if alone else Fraction(0)
+
+
+def _last_seconds(video: VideoSource, tick: int, last: av.VideoFrame, usual: Fraction) -> Fraction:
+    """How long the last frame is shown: to the end of the stream, where that is known and can be right. (A packet's own
+    duration is that of its place in the order of decoding, and says little where the rate varies.)"""
+    stream = video.stream
+    if stream.duration and not video.damage.any:
+        until = ((stream.start_time or 0) + stream.duration - tick) * video.time_base
+        if 0 < until <= max(_LONGEST_LAST, 2 * usual):
+            return until
+    return last.duration * video.time_base if last.duration else usual
 
 
 def _has_alpha(frame: av.VideoFrame) -> bool:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from orchestrator.sizes import FRAME_GRID
 
-LENGTHS = (97, 65, 49, 33)
-"""Frames of a chunk, the first that fits: 8k + 1."""
+LENGTHS = (97, 73, 49, 41)
+"""Frames of a chunk, the first that fits: 8k + 1, and so many that no frame is in three chunks."""
 OVERLAP = 17
 """Frames that two chunks share."""
 
@@ -49,7 +49,8 @@ class Piece:
 
 
 def padded(frames: int) -> int:
-    return -(-(frames - 1) // FRAME_GRID) * FRAME_GRID + 1
+    """8k + 1, and at least 9: an upsampler that is given a single latent frame makes a poor picture of it."""
+    return max(1, -(-(frames - 1) // FRAME_GRID)) * FRAME_GRID + 1
 
 
 def cut(total: int, length: int, overlap: int = OVERLAP) -> tuple[Chunk, ...]:

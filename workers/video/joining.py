@@ -87,6 +87,7 @@ class _Joiner:
         self.stream: Any = None
         self.description: bytes | None = None
         self.frames = 0
+        self.ahead: int | None = None
         self.sound: Iterator[Packet[Any]] = iter(())
         self.waiting: Packet[Any] | None = None
         self.copies: dict[int, Stream] = {}
@@ -116,8 +117,9 @@ class _Joiner:
                 if packet.size == 0 or packet.pts is None:
                     continue
                 shown = round(packet.pts * base * self.track.fps)
-                read = shown if packet.dts is None else round(packet.dts * base * self.track.fps)
-                self._write(packet, self.frames + shown, self.frames + read)
+                if self.ahead is None:  # encoders that reorder say by how much with their first packet
+                    self.ahead = max(0, -round((packet.dts or 0) * base * self.track.fps))
+                self._write(packet, self.frames + shown, self.frames + count - self.ahead)
                 count += 1
             self.frames += count
 
