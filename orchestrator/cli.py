@@ -22,6 +22,7 @@ from orchestrator.commands.plan import plan
 from orchestrator.commands.report import report_command
 from orchestrator.commands.reuse import decode, promote
 from orchestrator.commands.runs import delete_command, list_command, runs, show_command
+from orchestrator.commands.upscale import upscale_spatial, upscale_temporal
 from orchestrator.commands.weights_list import list_weights
 from orchestrator.display.streams import Stream, open_standard_streams
 
@@ -72,6 +73,8 @@ def build() -> typer.Typer:
     app.command(cls=Page)(plan)
     app.command(cls=Page)(promote)
     app.command(cls=Page)(decode)
+    app.command("upscale-temporal", cls=Page)(upscale_temporal)
+    app.command("upscale-spatial", cls=Page)(upscale_spatial)
     records = typer.Typer(cls=GroupPage, rich_markup_mode=None)
     records.callback(invoke_without_command=True)(runs)
     records.command("list", cls=Page)(list_command)

@@ -37,12 +37,13 @@ from orchestrator.history import HISTORY, remember
 from orchestrator.interrupts import Interrupts
 from orchestrator.memory_plan import StageMemory, smaller_tiles
 from orchestrator.monolith import monolith
-from orchestrator.pipeline import StagePlan, needed
+from orchestrator.pipeline import VIDEO_STAGES, StagePlan, needed
 from orchestrator.portable import portable_recipe
 from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
 from orchestrator.report.write import write_report
 from orchestrator.supervisor import WorkerEnd, run_worker
+from orchestrator.upscaling.recipe import is_upscale
 from orchestrator.video_files import suffix_of
 from orchestrator.video_records import versions, write_record
 from weights.errors import ArtifactError, DoesNotFit, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
@@ -104,6 +105,12 @@ def resume(
     retry: bool = True,
 ) -> RunResult:
     """Goes on with a run: the same recipe, the same outputs; only what is missing is computed."""
+    if is_upscale(run.recipe()):
+        from orchestrator.upscaling.run import resume as resume_upscaling
+
+        return resume_upscaling(
+            run, home=home, on_event=on_event, interrupts=interrupts, overwrite=overwrite, retry=retry
+        )
     recipe, state = recipe_from_dict(run.recipe()), run.state()
     if state.stop_after is None and len(state.outputs) < len(recipe.seeds):
         raise UsageError(f"The run {run.id} ended before it knew its outputs; run the same command again.")
@@ -191,7 +198,7 @@ class RelayRun:
             self.emit("stage_waiting", stage=stage.name, message=sentence)
 
         with ExitStack() as held:
-            keys = [self.prepared.home.lock_path(item.key) for item in stage.items]
+            keys = [self.prepared.home.lock_path(key) for key in self.locked_keys(stage)]
             held.enter_context(hold_all(keys, on_wait=waiting, stop=lambda: self.interrupts.requested))
             items = self.missing(stage)  # another run may have computed it while we waited
             if not items:
@@ -208,6 +215,10 @@ class RelayRun:
             self.learn(stage, items, end, memory)
             self.finish_stage(stage, "computed", {**figures(end), "notes": self.notes(memory, end)})
         return None
+
+    def locked_keys(self, stage: StagePlan) -> list[str]:
+        """Keys of which one run at a time computes the results."""
+        return [item.key for item in stage.items]
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
@@ -295,7 +306,7 @@ class RelayRun:
         if before is None:
             return False
         if self.verified.get(item.output) != before:  # hash each file once, not once per stage
-            if stage.name == "decode":
+            if stage.name in VIDEO_STAGES:
                 whole = find_video(self.prepared.home, item.key, on_damage=damaged) is not None
             else:
                 whole = find(path, key=item.key, stage=stage.name, on_damage=damaged) is not None

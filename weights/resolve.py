@@ -32,10 +32,20 @@ from weights.lora import match
 from weights.resolve_advice import missing_advice, nothing_advice, shown
 from weights.resolve_named import Named, folders_of, named_file, same_family
 from weights.resolve_search import Shelf, default_search, survey
-from weights.resolve_types import LoraRequest, LoraUse, Model, WeightsRequest, WeightsSet
+from weights.resolve_types import LoraRequest, LoraUse, Model, UpscalerSet, WeightsRequest, WeightsSet
 from weights.select import bits_on_load, check_text_encoder, select
 
-__all__ = ["LoraRequest", "LoraUse", "Model", "WeightsRequest", "WeightsSet", "default_search", "resolve"]
+__all__ = [
+    "LoraRequest",
+    "LoraUse",
+    "Model",
+    "UpscalerSet",
+    "WeightsRequest",
+    "WeightsSet",
+    "default_search",
+    "resolve",
+    "resolve_upscaler",
+]
 
 
 def resolve(request: WeightsRequest, search: Sequence[Path]) -> WeightsSet:
@@ -54,6 +64,31 @@ def resolve(request: WeightsRequest, search: Sequence[Path]) -> WeightsSet:
         else:
             _check(found, request)
             return found
+    raise absent or _nothing(request, shelf)
+
+
+def resolve_upscaler(request: WeightsRequest, kind: str, search: Sequence[Path]) -> UpscalerSet:
+    """The VAE of a checkpoint, whichever of a version's, and the upscaler (SPATIAL or TEMPORAL) for its latents.
+
+    WeightsError as `resolve`.
+    """
+    named = Named.of(request)
+    shelf = survey(folders_of(request, search), request.model_version)
+    absent = None
+    for version, tiny in _families(request, named, shelf):
+        chooser = _Chooser(request, named, shelf, version, tiny)
+        try:
+            vae = named.stage1 or chooser.find(CHECKPOINT)
+            if vae is None:
+                raise chooser.missing(CHECKPOINT, None, "Encoding and decoding need the VAE of a checkpoint")
+            upscaler = chooser.upscaler(kind, named.spatial if kind == SPATIAL else named.temporal)
+        except _AbsentError as error:
+            absent = absent or error
+        else:
+            for component in ("statistics", "vae_encoder", "vae_decoder"):
+                select(vae.path, component)
+            select(upscaler.path, "upsampler")
+            return UpscalerSet(vae, upscaler)
     raise absent or _nothing(request, shelf)
 
 

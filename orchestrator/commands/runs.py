@@ -78,7 +78,8 @@ def show_list(home: str | None, json: bool) -> None:
     for summary in list_runs(at):
         record = asdict(summary)
         try:
-            record["prompt"] = open_run(at, summary.id).recipe().get("prompt")
+            recipe = open_run(at, summary.id).recipe()
+            record["prompt"] = recipe.get("prompt") or recipe.get("title")
         except RelayError:  # damaged, or deleted in this moment; its line says so or comes without the prompt
             record["prompt"] = None
         records.append(record)

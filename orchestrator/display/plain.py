@@ -66,6 +66,8 @@ class PlainDisplay:
     def _start(self, event: Mapping[str, Any]) -> None:
         if prompt := self.view.recipe.get("prompt"):
             self._say(f"prompt: {prompt}")
+        elif title := self.view.recipe.get("title"):
+            self._say(str(title))
         words = video_words(event.get("width"), event.get("height"), event.get("frames"), event.get("fps"))
         self._say(f"video: {words}" + (f", run {self.view.run}" if self.view.run else ""))
 

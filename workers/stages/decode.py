@@ -20,6 +20,7 @@ from workers.arrays import DTYPES, read_array
 from workers.context import Context
 from workers.protocol import Item, Job
 from workers.sampling.noise import noise
+from workers.stages import segments
 from workers.stages.loading import load
 from workers.stages.watching import Learner
 from workers.video.codecs import codec
@@ -32,7 +33,9 @@ Frames = NDArray[np.uint8]
 
 
 def run(job: Job, context: Context) -> None:
-    """Publishes every item's video under its key."""
+    """Publishes every item's video under its key; of a video in chunks, its pieces."""
+    if "crop" in job.params:
+        return segments.run(job, context)
     dtype = DTYPES[job.dtype]
     _, statistics = load(job, context, "statistics", dtype)
     config, weights = load(job, context, "vae_decoder", dtype)
@@ -67,6 +70,7 @@ def run(job: Job, context: Context) -> None:
         )
         write(job, context, item, decoder, chunks, Learner(job.params.get("preview_map"), latent))
         context.check_stop()
+    return None
 
 
 def write(
