@@ -18,8 +18,8 @@ def forward(
     """Of one guidance pass over so many tokens. keep_text: the text's keys and values are there from an earlier step.
 
     Per block and token: queries, keys, values and output of self-attention (4 w^2), query and output of the attention
-    to the text (2 w^2), a feed-forward of 4 w and back (8 w^2); per token of text its key and value (2 w^2); and in both
-    attentions a score and a weighted sum (2 w) for every pair.
+    to the text (2 w^2), a feed-forward of 4 w and back (8 w^2); per token of text its key and value (2 w^2); and in
+    both attentions a score and a weighted sum (2 w) for every pair.
     """
     width = config.inner_dim
     linear = tokens * 14 * width**2
