@@ -7,7 +7,6 @@ nothing is written but the cache of fingerprints.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from orchestrator.machine import Machine, probe
 from orchestrator.memory_budget import available_memory, budget, check_own_limits
 from orchestrator.memory_plan import StageMemory
 from orchestrator.memory_tiles import Tiles
+from orchestrator.noise_file import check_noise, hash_of_noise, noise_shapes
 from orchestrator.pipeline import Sources, StagePlan, needed, preview_stage, relay, until
 from orchestrator.planning import Means, means, plan_stages, tiles_for
 from orchestrator.portable import located, other_files
@@ -35,7 +35,6 @@ from orchestrator.video_files import base_path, check_codec, output_paths
 from weights.architecture.transformer import TransformerConfig
 from weights.errors import UsageError, WeightsError
 from weights.fingerprint import fingerprint
-from weights.header import read_header
 from weights.header_json import no_access
 from weights.resolve import LoraRequest, WeightsRequest, WeightsSet, default_search, resolve
 from weights.tiny_model import TINY_DEFAULTS, is_tiny
@@ -85,7 +84,7 @@ def prepare(
     check_codec(settings.codec or "h264")
     if not settings.random_seed:
         output_paths(output, settings.prompt, settings.seeds or (0,), settings.codec or "h264", overwrite)
-    hash_of_noise(settings.noise)
+    check_noise(settings.noise, {})
     weights = find_weights(
         settings.weights,
         checked.preset,
@@ -134,6 +133,7 @@ def assemble(
     dtype = compute_dtype(recipe.dtype, machine.backend)
     tiles = tiles_for(recipe, weights, machine, dtype)
     recipe = replace(recipe, tiles=tiles.as_recipe())
+    check_noise(recipe.noise, noise_shapes(recipe))
     given = means(machine, budget(recipe.memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
 
     def fingerprint_of(path: Path) -> str:
@@ -256,18 +256,3 @@ def check_outputs(outputs: Mapping[str, Path], home: Home) -> None:
                 f"{path} exists and is not this video; nothing was changed.",
                 advice="Add --overwrite to replace it, or give another --output.",
             )
-
-
-def hash_of_noise(path: str | None) -> str | None:
-    """SHA-256 of the noise file, after a look at its header. UsageError naming --noise."""
-    if path is None:
-        return None
-    try:
-        header = read_header(Path(path))
-        missing = {"stage1"} - set(header.tensors)
-        if missing:
-            raise UsageError(f"--noise {path} has no tensor named stage1.")
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (WeightsError, OSError) as error:
-        raise UsageError(f"--noise {path} cannot be used: {error}") from error

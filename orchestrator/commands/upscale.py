@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.commands.asked import absolute, absolute_if_said, parse_memory, parse_tiles
 from orchestrator.commands.generate import chosen_home, resume_words, show
+from orchestrator.commands.manners import Manners
 from orchestrator.commands.options import (
     MACHINE,
     OUTPUT,
@@ -17,7 +18,9 @@ from orchestrator.commands.options import (
     Debug,
     Home,
     Json,
+    Nice,
     NoRetry,
+    OnDone,
     Overwrite,
     Quiet,
     option,
@@ -116,6 +119,8 @@ def upscale_temporal(
     tiles: TileSizes = None,
     dtype: Dtype = None,
     no_retry: NoRetry = False,
+    nice: Nice = None,
+    on_done: OnDone = None,
     home: Home = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -133,7 +138,8 @@ def upscale_temporal(
         model_version=model_version,
     )
     recipe = recipe_of(TEMPORAL, video, choice, codec, sound, memory, tiles, dtype)
-    carry_out(recipe, output, overwrite, not no_retry, home, json, quiet)
+    with Manners(nice=nice, on_done=on_done, json=json) as manners:
+        carry_out(recipe, output, overwrite, not no_retry, home, json, quiet, manners)
 
 
 def upscale_spatial(
@@ -150,6 +156,8 @@ def upscale_spatial(
     tiles: TileSizes = None,
     dtype: Dtype = None,
     no_retry: NoRetry = False,
+    nice: Nice = None,
+    on_done: OnDone = None,
     home: Home = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -167,7 +175,8 @@ def upscale_spatial(
         model_version=model_version,
     )
     recipe = recipe_of(SPATIAL, video, choice, codec, sound, memory, tiles, dtype)
-    carry_out(recipe, output, overwrite, not no_retry, home, json, quiet)
+    with Manners(nice=nice, on_done=on_done, json=json) as manners:
+        carry_out(recipe, output, overwrite, not no_retry, home, json, quiet, manners)
 
 
 def model_of(model: str | None) -> str | None:
@@ -208,6 +217,7 @@ def carry_out(
     home: str | None,
     json: bool,
     quiet: bool,
+    manners: Manners,
 ) -> None:
     if json and quiet:
         raise UsageError("--json and --quiet contradict each other; give one.")
@@ -222,4 +232,4 @@ def carry_out(
     def begin(on_event: Any, interrupts: Any) -> None:
         upscale(prepared, on_event=on_event, interrupts=interrupts, retry=retry)
 
-    show(open_display(json=json, quiet=quiet), resume_words(home, overwrite), begin)
+    show(open_display(json=json, quiet=quiet), resume_words(home, overwrite), manners, begin)

@@ -23,7 +23,8 @@ from orchestrator.memory_plan import StageMemory, stage_memory
 from orchestrator.memory_tiles import Tiles
 from orchestrator.pipeline import StagePlan, needed
 from orchestrator.planning import Means, means
-from orchestrator.prepare import check_outputs, compute_dtype
+from orchestrator.prepare import check_outputs
+from orchestrator.presets import compute_dtype
 from orchestrator.settings import DTYPES
 from orchestrator.sizes import LatentShape
 from orchestrator.upscaling import memory as cutting_up

@@ -8,7 +8,6 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from cache.videos import publish_video
 from workers.arrays import DTYPES, read_array
 from workers.context import Context
 from workers.protocol import Item, Job
-from workers.sampling.noise import noise
+from workers.sampling.noise import noise_source
 from workers.stages import segments
 from workers.stages.loading import load
 from workers.stages.watching import Learner
@@ -49,9 +48,6 @@ def run(job: Job, context: Context) -> None:
             context.step(key, done, total, now - stepped)
             stepped = now
 
-        def drawn(shape: tuple[int, ...], seed: int = item.params["seed"]) -> mx.array:
-            return mx.array(noise(seed, "decode", shape))
-
         latent = read_array(item.inputs["latent"], "video")
         tiles = TileSizes(**job.params["tiles"])
         _, _, frames, height, width = latent.shape
@@ -64,7 +60,7 @@ def run(job: Job, context: Context) -> None:
             latent,
             tiles,
             dtype,
-            noise=drawn if config.needs_noise else None,
+            noise=partial(noise_source, item.params["seed"], "decode") if config.needs_noise else None,
             progress=progress,
             beat=context.heartbeat,
         )

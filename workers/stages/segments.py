@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +24,7 @@ from cache.videos import publish_video
 from workers.arrays import DTYPES, read_array
 from workers.context import Context
 from workers.protocol import Item, Job
-from workers.sampling.noise import noise
+from workers.sampling.noise import noise_source
 from workers.stages.loading import load
 from workers.video.codecs import codec
 from workers.video.tiling import TileSizes, decode_grid
@@ -130,9 +130,6 @@ class _Decoder:
             self.context.step(key, done, total, now - stepped)
             stepped = now
 
-        def drawn(shape: tuple[int, ...]) -> mx.array:
-            return mx.array(noise(0, "decode", shape))
-
         top, left, height, width = self.job.params["crop"]
         for chunk in decode(
             self.weights,
@@ -141,7 +138,7 @@ class _Decoder:
             read_array(path, "video"),
             self.tiles,
             self.dtype,
-            noise=drawn if self.config.needs_noise else None,
+            noise=partial(noise_source, 0, "decode") if self.config.needs_noise else None,
             progress=progress,
             beat=self.context.heartbeat,
             begin=begin,

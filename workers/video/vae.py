@@ -37,14 +37,15 @@ def decode(
     sizes: TileSizes | None,
     dtype: mx.Dtype,
     *,
-    noise: Noise | None = None,
+    noise: Callable[[], Noise] | None = None,
     progress: Progress = lambda done, total: None,
     beat: Beat = lambda: None,
     begin: int = 0,
 ) -> Iterator[Frames]:
     """Latent -> uint8 frames in order, a chunk at a time; without sizes, or when one tile holds it all, at once.
 
-    `weights` are the decoder's, in `dtype`. `begin`: how many of the first chunks are there already, and left out.
+    `weights` are the decoder's, in `dtype`. `noise`, where it needs some, makes a new source for each tile: none
+    depends on those before it. `begin`: how many of the first chunks are there already, and left out.
     WorkerFailed when the decoder gives values that are no numbers.
     """
     x = latent.transpose(0, 2, 3, 4, 1).astype(dtype)
@@ -53,7 +54,7 @@ def decode(
     counted = _counter(progress, grid.count, grid.left(begin)[0] * len(grid.rows) * len(grid.columns))
 
     def tile(box: Box) -> Floats:
-        pixels = vae_decoder.decode(weights, config, statistics, x[:, *box], noise, _watch(beat))
+        pixels = vae_decoder.decode(weights, config, statistics, x[:, *box], noise() if noise else None, _watch(beat))
         result = np.array(pixels[0].astype(mx.float32), copy=False)
         counted()
         return result
