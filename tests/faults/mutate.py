@@ -114,11 +114,13 @@ MUTATIONS = (
         "start=done, on_step", "start=0, on_step", ("tests/end_to_end/test_faults.py",),
     ),
     Mutation(
-        "a step is announced before it is saved", "workers/stages/denoising.py",
-        '        save_partial(home, item.key, done, total, {"latent": to_tensor(latent)})\n'
-        '        failpoint("step.saved", item.key, done)\n        context.step(item.key, done, total, seconds)\n',
-        '        failpoint("step.saved", item.key, done)\n        context.step(item.key, done, total, seconds)\n'
-        '        save_partial(home, item.key, done, total, {"latent": to_tensor(latent)})\n',
+        "a step is announced before it is saved", "workers/stages/saving.py",
+        '        save_partial(self._home, self._key, done, total, {"latent": latent})\n'
+        '        failpoint("step.saved", self._key, done)\n'
+        "        self._context.step(self._key, done, total, seconds)\n",
+        '        failpoint("step.saved", self._key, done)\n'
+        "        self._context.step(self._key, done, total, seconds)\n"
+        '        save_partial(self._home, self._key, done, total, {"latent": latent})\n',
         ("tests/faults/test_campaign.py",),
     ),
     Mutation(
