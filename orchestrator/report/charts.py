@@ -38,7 +38,7 @@ def timeline(facts: Facts) -> str:
     names = list(dict.fromkeys(worker.stage for worker in facts.workers))
     rows = [timeline_row(name, [w for w in facts.workers if w.stage == name], whole) for name in names]
     marks = [element("span", "resumed", class_="mark", style=f"left:{_share(at, whole)}") for at in facts.sessions[1:]]
-    labels = [time_mark(at, whole) for at in time_ticks(whole) if at < whole]
+    labels = [time_mark(at, whole) for at in time_ticks(whole) if at < 0.97 * whole]
     axis = element("div", join([*labels, *marks]), class_="axis")
     return element("div", join([*rows, element("div", element("span") + axis, class_="row")]), class_="gantt")
 
@@ -55,10 +55,12 @@ def timeline_row(name: str, workers: Sequence[Worker], whole: float) -> str:
             bars.append(rect(begin / whole * WIDTH, 2, (end - begin) / whole * WIDTH, 16, "loading"))
         if 1 < len(worker.steps) <= 120:
             bars += [line(end / whole * WIDTH, 14, end / whole * WIDTH, 18, "step") for end, _ in worker.steps[:-1]]
-        late = at + length > 0.8 * WIDTH  # then before the bars, where there is room
-        place = f"right:{_share(whole - workers[0].began, whole)}" if late else f"left:{_share(worker.ended, whole)}"
+        room, place = "after", f"left:{_share(worker.ended, whole)}"
+        if at + length > 0.8 * WIDTH:  # before the bars, else on them
+            room = "before" if workers[0].began > 0.12 * whole else "inside"
+            place = f"right:{_share(whole - (workers[0].began if room == 'before' else worker.ended), whole)}"
         sign = {"failed": " \u2715", "retried": " \u21bb"}.get(worker.how, "")
-        words.append(element("span", text(f"{took}{sign}"), class_="before" if late else "after", style=place))
+        words.append(element("span", text(f"{took}{sign}"), class_=room, style=place))
     track = stretched(join(bars), WIDTH, 20, "track", f"{stage_label(name)}: {count(len(workers), 'process')}")
     label = element("span", text(stage_label(name)), class_="name")
     return element("div", label + element("div", track + join(words[-1:]), class_="box"), class_="row")

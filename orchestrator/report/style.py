@@ -69,7 +69,8 @@ svg line { vector-effect: non-scaling-stroke; }
 .gantt .box { position: relative; border-radius: 4px; background: var(--rail); height: 22px; }
 .gantt .track { width: 100%; height: 22px; }
 .gantt .box > span { position: absolute; top: 0; font-size: 12px; line-height: 22px; white-space: nowrap; }
-.gantt .after { padding-left: 6px; } .gantt .before { padding-right: 6px; }
+.gantt .after { padding-left: 6px; } .gantt .before, .gantt .inside { padding-right: 6px; }
+.gantt .inside { color: #fff; text-shadow: 0 0 3px #0009; }
 .gantt .failed, .gantt .retried { opacity: 0.55; }
 .gantt .loading { fill: var(--card); opacity: 0.45; }
 .gantt .step { stroke: var(--card); stroke-width: 1; opacity: 0.7; }
