@@ -96,7 +96,9 @@ class LiveDisplay:
         if self._images or "index" not in event or ("", folder) in self._previews:
             return []
         self._previews[("", folder)] = 0
-        return self._remark(f"previews in {folder}", "dim")
+        home = os.path.expanduser("~")
+        short = f"~{folder[len(home) :]}" if folder.startswith(f"{home}/") else folder
+        return self._remark(f"previews in {short}", "dim")
 
     def _picture(self, event: Mapping[str, Any]) -> str:
         """What shows the event's picture here: a contact sheet, and previews four times in a stage."""
