@@ -59,7 +59,7 @@ def portable_recipe(prepared: Prepared, item: Item) -> Recipe:
 def portable(
     recipe: Recipe, relay: Sequence[StagePlan], *, dtype: str, seed: int, base: bool = False, version: str | None = None
 ) -> Recipe:
-    """dtype: "auto" where it is what the backend computes in anyway. version: of the weights, for files that do not tell.
+    """dtype: "auto" where it is what the backend computes in anyway. version: of weights, for files that do not tell.
     base: the video from before temporal upscaling, which a run without that stage makes too.
     """
     temporal = recipe.temporal and not base
