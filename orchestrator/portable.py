@@ -52,12 +52,16 @@ def portable_recipe(prepared: Prepared, item: Item) -> Recipe:
         dtype="auto" if prepared.dtype == usual else prepared.dtype,
         seed=item.params["seed"],
         base=item.params["role"] == "base",
+        version=prepared.weights.stage1.checkpoint.version,
     )
 
 
-def portable(recipe: Recipe, relay: Sequence[StagePlan], *, dtype: str, seed: int, base: bool = False) -> Recipe:
-    """dtype: "auto" where it is what the backend computes in anyway. base: the video from before temporal upscaling,
-    which a run without that stage makes too."""
+def portable(
+    recipe: Recipe, relay: Sequence[StagePlan], *, dtype: str, seed: int, base: bool = False, version: str | None = None
+) -> Recipe:
+    """dtype: "auto" where it is what the backend computes in anyway. version: of weights, for files that do not tell.
+    base: the video from before temporal upscaling, which a run without that stage makes too.
+    """
     temporal = recipe.temporal and not base
     geometry = replace(recipe.geometry, temporal=temporal)
     plays = recipe.playing_fps * geometry.output_fps / recipe.geometry.output_fps
@@ -71,7 +75,9 @@ def portable(recipe: Recipe, relay: Sequence[StagePlan], *, dtype: str, seed: in
         size=None if geometry.decoded == geometry.output_size else recipe.size,
         guidance_rescale=recipe.guidance_rescale if guided else 0.0,
         seeds=(seed,),
-        weights=_choice(recipe, {stage.name: stage.weights for stage in relay}, temporal),
+        weights=replace(
+            _choice(recipe, {stage.name: stage.weights for stage in relay}, temporal), model_version=version
+        ),
         loras=_loras(recipe, relay),
         dtype=dtype,
         keep_base=False,

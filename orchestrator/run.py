@@ -7,7 +7,6 @@ finished results are in the home before anything is said about them, and the run
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import tempfile
@@ -36,16 +35,15 @@ from orchestrator.ends import End, error_for
 from orchestrator.history import HISTORY, remember
 from orchestrator.interrupts import Interrupts
 from orchestrator.memory_plan import StageMemory, smaller_tiles
-from orchestrator.monolith import monolith
 from orchestrator.pipeline import VIDEO_STAGES, StagePlan, needed
-from orchestrator.portable import portable_recipe
 from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
 from orchestrator.report.write import write_report
 from orchestrator.supervisor import WorkerEnd, run_worker
+from orchestrator.told import means_of, unkeyed_params
 from orchestrator.upscaling.recipe import is_upscale
 from orchestrator.video_files import suffix_of
-from orchestrator.video_records import versions, write_record
+from orchestrator.video_records import write_record
 from weights.errors import ArtifactError, DoesNotFit, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
@@ -338,7 +336,7 @@ class RelayRun:
             weights=stage.weights,
             home=str(self.prepared.home.root),
             dtype=stage.dtype,
-            params={**stage.params, **held, **self.unkeyed_params(stage)},
+            params={**stage.params, **held, **unkeyed_params(self.prepared, self.run, stage.name)},
             limits=limits,
         )
 
@@ -372,16 +370,6 @@ class RelayRun:
             )
         except OSError as error:  # the job file or the log
             raise write_error(error, self.run.job_path(stage.name), 1 << 16) from error
-
-    def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
-        """What a worker is told that changes no frame: what to write into each video, and where previews go."""
-        colours = str(colour_map(self.prepared))
-        if stage.name in ("stage1", "stage2"):
-            return {"preview": {"folder": str(self.run.previews), "map": colours}}
-        if stage.name != "decode":
-            return {}
-        comments = {item.key: json.dumps(portable_recipe(self.prepared, item).to_dict()) for item in stage.items}
-        return {"title": self.prepared.recipe.prompt, "comments": comments, "preview_map": colours}
 
     def check_weights(self, stage: StagePlan, computed: tuple[Item, ...] = ()) -> None:
         """WeightsError when a file is no longer the one that the keys were made from.
@@ -443,20 +431,10 @@ class RelayRun:
             frames=geometry.output_frames,
             fps=str(recipe.playing_fps),
             recipe=recipe.to_dict(),
-            **self.means_of(),
+            **means_of(self.prepared),
         )
         for note in self.prepared.notes:
             self.emit("warning", message=note)
-
-    def means_of(self) -> dict[str, Any]:
-        """What this run has at its disposal, for its report."""
-        prepared, machine = self.prepared, self.prepared.machine
-        return {
-            "machine": {"backend": machine.backend, "device": machine.device, "dtype": prepared.dtype},
-            "budget": {"bytes": prepared.means.budget.bytes, "source": prepared.means.budget.source},
-            "monolith": monolith(prepared.memory),
-            "versions": versions(),
-        }
 
     def register(self) -> list[str]:
         """Says in the run's state what it makes and needs, which keeps that from being pruned; returns the outputs."""
@@ -525,7 +503,8 @@ class RelayRun:
         message = {"event": "error", "time": time.time(), "run": self.run.id, **ended, "resume": resume}
         with contextlib.suppress(RelayError):
             self.run.append_event(message)
-        message["report"] = self.report()
+        with contextlib.suppress(Exception):
+            message["report"] = self.report()
         with contextlib.suppress(OSError):
             self.on_event(message)
 
@@ -543,12 +522,6 @@ class RelayRun:
             self.run.append_event(message)
         self.on_event(message)
         failpoint(f"event.{event}")
-
-
-def colour_map(prepared: Prepared) -> Path:
-    """Where the map from this VAE's latents to colours is kept, for previews."""
-    mark = next(use.fingerprint for use in prepared.preview.weights if use.role == "vae_decoder")
-    return prepared.home.root / "colours" / f"{mark}.safetensors"
 
 
 def figures(end: WorkerEnd) -> dict[str, Any]:

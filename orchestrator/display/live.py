@@ -6,6 +6,7 @@ when an event says so and twice a second for the clocks.
 
 from __future__ import annotations
 
+import os
 import textwrap
 import threading
 import time
@@ -90,12 +91,14 @@ class LiveDisplay:
                 self._stdout.write_path(path)
 
     def _preview(self, event: Mapping[str, Any]) -> list[Text]:
-        """Where it is, once: each preview takes the place of the one before. Nothing where pictures are shown."""
-        place = (str(event.get("stage")), str(event.get("path")))
-        if self._images or place in self._previews or "index" not in event:
+        """In which folder they are, once: each takes the place of the one before. Nothing where pictures are shown."""
+        folder = os.path.dirname(str(event.get("path")))
+        if self._images or "index" not in event or ("", folder) in self._previews:
             return []
-        self._previews[place] = 0
-        return self._remark(f"preview: {event['path']}", "dim")
+        self._previews[("", folder)] = 0
+        home = os.path.expanduser("~")
+        short = f"~{folder[len(home) :]}" if folder.startswith(f"{home}/") else folder
+        return self._remark(f"previews in {short}", "dim")
 
     def _picture(self, event: Mapping[str, Any]) -> str:
         """What shows the event's picture here: a contact sheet, and previews four times in a stage."""

@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 1000, 300
 BUDGET_SHOWN = 3.0
 """A budget beyond so many times everything else would leave nothing to see of the rest: it is named instead."""
 MAX_BARS = 240
+_TIMES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)
+"""Seconds between two marks on an axis."""
 _STAGES = ("text", "encode", "stage1", "preview", "stage2", "temporal", "decode")
 
 
@@ -36,9 +38,7 @@ def timeline(facts: Facts) -> str:
     names = list(dict.fromkeys(worker.stage for worker in facts.workers))
     rows = [timeline_row(name, [w for w in facts.workers if w.stage == name], whole) for name in names]
     marks = [element("span", "resumed", class_="mark", style=f"left:{_share(at, whole)}") for at in facts.sessions[1:]]
-    labels = [
-        element("span", text(duration(at)), style=f"left:{_share(at, whole)}") for at in ticks(whole, 5) if at < whole
-    ]
+    labels = [time_mark(at, whole) for at in time_ticks(whole) if at < 0.97 * whole]
     axis = element("div", join([*labels, *marks]), class_="axis")
     return element("div", join([*rows, element("div", element("span") + axis, class_="row")]), class_="gantt")
 
@@ -55,10 +55,12 @@ def timeline_row(name: str, workers: Sequence[Worker], whole: float) -> str:
             bars.append(rect(begin / whole * WIDTH, 2, (end - begin) / whole * WIDTH, 16, "loading"))
         if 1 < len(worker.steps) <= 120:
             bars += [line(end / whole * WIDTH, 14, end / whole * WIDTH, 18, "step") for end, _ in worker.steps[:-1]]
-        late = at + length > 0.8 * WIDTH  # then before the bar, where there is room
-        place = f"right:{_share(whole - worker.began, whole)}" if late else f"left:{_share(worker.ended, whole)}"
+        room, place = "after", f"left:{_share(worker.ended, whole)}"
+        if at + length > 0.8 * WIDTH:  # before the bars, else on them
+            room = "before" if workers[0].began > 0.12 * whole else "inside"
+            place = f"right:{_share(whole - (workers[0].began if room == 'before' else worker.ended), whole)}"
         sign = {"failed": " \u2715", "retried": " \u21bb"}.get(worker.how, "")
-        words.append(element("span", text(f"{took}{sign}"), class_="before" if late else "after", style=place))
+        words.append(element("span", text(f"{took}{sign}"), class_=room, style=place))
     track = stretched(join(bars), WIDTH, 20, "track", f"{stage_label(name)}: {count(len(workers), 'process')}")
     label = element("span", text(stage_label(name)), class_="name")
     return element("div", label + element("div", track + join(words[-1:]), class_="box"), class_="row")
@@ -99,16 +101,12 @@ def memory(facts: Facts) -> str:
     grid = ticks(scale.highest, 5, 1024.0)
     axis = element(
         "div",
-        join(element("span", text(memory_size(int(at))), style=scale.top(at)) for at in grid),
+        join(element("span", text(round_size(at)), style=scale.top(at)) for at in grid),
         class_="yaxis",
     )
     side = monolith_column(facts, scale, total) if total else ""
     whole = max(facts.seconds, *(worker.ended for worker in facts.workers), 1e-3)
-    times = join(
-        element("span", text(duration(at)), style=f"left:{_share(at, whole)}")
-        for at in ticks(whole, 5)
-        if at < 0.95 * whole
-    )
+    times = join(time_mark(at, whole) for at in time_ticks(whole) if at < 0.95 * whole)
     below = element("div", times, class_="axis") + element("div", "one process<br>with it all", class_="under")
     return element("div", axis + plot + side + element("span") + below, class_="memory")
 
@@ -219,6 +217,21 @@ def bullet(predicted: int | None, measured: int | None, highest: int, stage: str
     if predicted:
         shapes.append(rect(1000 * predicted / highest - 4, 0, 8, 12, "marker"))
     return stretched(join(shapes), 1000, 12, "bullet", "predicted and measured peak")
+
+
+def time_ticks(whole: float) -> list[float]:
+    """Round times from 0 on, about five."""
+    step = next((step for step in _TIMES if whole / step <= 6), None)
+    return ticks(whole, 5) if step is None else [step * index for index in range(int(whole / step) + 1)]
+
+
+def time_mark(at: float, whole: float) -> str:
+    words = duration(at).replace(" 00s", "").replace(" 00m", "").replace(".0 s", " s") if at else "0"
+    return element("span", text(words), style=f"left:{_share(at, whole)}")
+
+
+def round_size(size: float) -> str:
+    return memory_size(int(size)).replace(".0 ", " ") if size else "0"
 
 
 def _share(part: float, whole: float) -> str:

@@ -12,7 +12,9 @@ from math import isfinite
 from typing import Any
 
 MAX_POINTS = 2_000
-"""Of memory over time, and of steps: a report of a run of days is still one page."""
+"""Of memory over time: a report of a run of days is still one page."""
+MAX_STEPS, MAX_LOADS = 20_000, 200
+"""Of one worker."""
 
 
 @dataclass(frozen=True)
@@ -175,12 +177,12 @@ class _Fold:
                 self._end("failed")
                 self.workers.append(Worker(stage, integer(event.get("pid")), self.now, self.now))
             case "loading":
-                self._change(loading=lambda worker: (*worker.loading, (self.now, self.now)))
+                self._change(loading=lambda worker: (*worker.loading[:MAX_LOADS], (self.now, self.now)))
             case "loaded":
                 self._change(loading=self._loaded)
             case "step":
                 took = number(event.get("seconds")) or 0.0
-                self._change(steps=lambda worker: (*worker.steps, (self.now, took)))
+                self._change(steps=lambda worker: (*worker.steps[:MAX_STEPS], (self.now, took)))
             case "memory":
                 name = "mlx_active" if self.on_card else "process"
                 self._point(integer(event.get(name)), stage)

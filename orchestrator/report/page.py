@@ -119,7 +119,7 @@ def figures(facts: Facts) -> str:
     if started.get("width"):
         words = video_words(started.get("width"), started.get("height"), started.get("frames"), started.get("fps"))
         size, _, rest = words.partition(", ")
-        found.append((size.replace("x", "\u00d7"), rest))
+        found.append((size.replace("x", "\u00d7"), rest.replace(" s)", "\u00a0s)")))
     if facts.largest and facts.largest.peak:
         found.append((memory_size(facts.largest.peak), f"at most, in {stage_label(facts.largest.name)}"))
     if facts.budget:

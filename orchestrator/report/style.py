@@ -34,7 +34,7 @@ p { margin: 0 0 12px; }
 a { color: var(--accent); text-decoration: none; }
 a:hover { text-decoration: underline; }
 .quiet, .note { color: var(--quiet); }
-.note { font-size: 13px; margin-bottom: 14px; max-width: 78ch; }
+.note { font-size: 13px; margin-bottom: 14px; max-width: 108ch; }
 code, .code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 12.5px; }
 .code { border: 1px solid var(--line); border-radius: 4px; padding: 0 3px; font-size: 0.75em; color: var(--quiet); }
@@ -69,7 +69,8 @@ svg line { vector-effect: non-scaling-stroke; }
 .gantt .box { position: relative; border-radius: 4px; background: var(--rail); height: 22px; }
 .gantt .track { width: 100%; height: 22px; }
 .gantt .box > span { position: absolute; top: 0; font-size: 12px; line-height: 22px; white-space: nowrap; }
-.gantt .after { padding-left: 6px; } .gantt .before { padding-right: 6px; }
+.gantt .after { padding-left: 6px; } .gantt .before, .gantt .inside { padding-right: 6px; }
+.gantt .inside { color: #fff; text-shadow: 0 0 3px #0009; }
 .gantt .failed, .gantt .retried { opacity: 0.55; }
 .gantt .loading { fill: var(--card); opacity: 0.45; }
 .gantt .step { stroke: var(--card); stroke-width: 1; opacity: 0.7; }
@@ -113,7 +114,7 @@ figcaption span { color: var(--quiet); }
 .scroll { overflow-x: auto; margin-top: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th { text-align: left; font-weight: 500; color: var(--quiet); font-size: 12.5px; }
-th, td { padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
 tr:last-child td, tr:last-child th { border-bottom: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 td.wide { min-width: 130px; vertical-align: middle; }
@@ -121,6 +122,7 @@ td.held { min-width: 110px; }
 .bullet { width: 100%; height: 12px; } .bullet .rail { fill: var(--rail); } .bullet .marker { fill: var(--ink); }
 .over { color: var(--bad); font-weight: 600; }
 .settings th { width: 190px; font-size: 14px; font-weight: 400; }
+.settings th { vertical-align: top; }
 .settings td, .keys td { overflow-wrap: anywhere; }
 .keys code { color: var(--quiet); }
 ul.remarks { margin: 8px 0 0; padding: 0; list-style: none; }

@@ -1,15 +1,18 @@
-"""What is left beside and inside a finished video, and that it makes the video again."""
+"""What is left of a run: inside the video and beside it, to make it again; previews and the report, to look at."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.end_to_end.conftest import SMALL
 from weights.tiny_model import tiny_folder
 
 
@@ -97,3 +100,67 @@ def test_a_video_without_recipe_is_refused(shared: Any) -> None:
     assert refused.code == 2
     assert "other.mp4" in refused.err
     assert "Traceback" not in refused.err
+
+
+def test_previews_of_both_stages(made: Any, shared: Any) -> None:
+    seen = {event["stage"]: event for event in made.of("preview")}
+    assert set(seen) == {"stage1", "stage2"}
+    for name, event in seen.items():
+        assert (event["index"], event["total"]) == (3, 3)
+        assert Path(event["path"]) == shared.runs()[0] / "previews" / f"{name}-0.png"
+        assert Path(event["path"]).read_bytes().startswith(b"\x89PNG")
+    assert list((shared.home / "colours").iterdir()), "the decode learnt how latents look"
+
+
+def test_the_report_of_a_run(made: Any, shared: Any) -> None:
+    path = shared.runs()[0] / "report.html"
+    assert made.of("run_done")[0]["report"] == str(path)
+    html = path.read_text()
+    assert html.count("data:image/jpeg") == 8
+    for said in ("A red ball bouncing on green grass", "ball.mp4", "one process that held everything", "stage 2"):
+        assert said in html
+    opened = shared("runs", "open", shared.runs()[0].name, "--print-path", DISPLAY=":0")
+    assert (opened.code, opened.out) == (0, f"{path}\n")
+
+
+def test_the_report_of_a_cached_run_has_its_pictures_and_takes_no_time(made: Any, shared: Any) -> None:
+    """Without the libraries that computing needs; and made again where it is missing."""
+    words = ["generate", "A red ball bouncing on green grass", *SMALL, "--output", "ball.mp4"]
+    code = (
+        f"import sys; from orchestrator.cli import main; assert main({words!r}) == 0; "
+        "print(sorted({'mlx', 'numpy', 'av'} & set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=shared.folder, env=shared.environment, capture_output=True, text=True
+    )
+    assert ended.stdout.splitlines()[-1] == "[]", ended.stderr
+    report = shared.runs()[-1] / "report.html"
+    assert report.read_text().count("data:image/jpeg") == 8
+    report.unlink()
+    assert shared("runs", "open").code == 0
+    assert "from the cache" in report.read_text()
+
+
+def test_a_failed_run_has_a_report_too(program: Any) -> None:
+    ended = program.kill_worker(
+        lambda event: event["event"] == "step" and event.get("stage") == "stage1", "--no-retry", "--output", "ball.mp4"
+    )
+    assert ended.code == 7
+    [report] = [event["report"] for event in ended.of("error")]
+    html = Path(report).read_text()
+    assert "exit code 7" in html
+    assert "ltx-relay resume" in html
+    assert "data:image/png" in html, "how far it came"
+
+
+def test_a_report_that_cannot_be_written_ends_no_run(program: Any) -> None:
+    code = (
+        "from orchestrator.report import write; from orchestrator import run, cli; "
+        "run.write_report = lambda *a, **k: 1 / 0; "
+        f"raise SystemExit(cli.main(['generate', 'a', *{SMALL!r}, '--stop-after', 'text']))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=program.folder, env=program.environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "There is no report of this run" in ended.stderr
