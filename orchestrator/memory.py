@@ -31,7 +31,7 @@ HOST_OF_A_CARD = 3 << 30
 """Bytes of the host that a process takes which computes on a card: libraries, and what is on its way."""
 ANOTHER_VIDEO = 8 << 20
 """Bytes that an encoder leaves behind when a worker makes more than one video."""
-JOINING = 96 << 20
+JOINING = 32 << 20
 """Bytes of files that are read and written, and of an index that grows with the number of packets."""
 
 

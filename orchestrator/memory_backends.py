@@ -90,7 +90,7 @@ CPU = Backend(
     flat_units=2.0,
     residual_units=4.9,
     grow_units=4.1,
-    shrink_units=4.5,
+    shrink_units=2.7,
     picture_units=2.2,
     latent_units=3.0,
     piece_units=1.5,
@@ -169,5 +169,5 @@ ENCODER: Mapping[str, tuple[int, int]] = MappingProxyType(
 )
 """Of a video encoder with its frames ahead: bytes, and bytes per pixel of a frame. Measured with PyAV 16, 60 frames."""
 
-SOURCE: tuple[int, int] = (40 * MB, 120)
+SOURCE: tuple[int, int] = (28 * MB, 120)
 """Of a video file that is read: bytes, and bytes per pixel of a frame, for the pictures that its decoder keeps."""

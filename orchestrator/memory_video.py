@@ -133,7 +133,7 @@ def encoder_activations(config: EncoderConfig, tile: LatentShape, backend: Backe
         else:
             peaks.append(max(layer.inputs, layer.outputs) * (backend.residual_units + unfolded))
     pixels = ((tile.frames - 1) * TIME_SCALE + 1) * tile.height * tile.width * SPACE_SCALE**2
-    return int(size * max(peaks)) + pixels * (2 * _PIXEL + 3 * size)
+    return int(size * max(peaks)) + pixels * (_PIXEL + 5 * size // 2)
 
 
 def upsampler_activations(config: UpsamplerConfig, latent: LatentShape, backend: Backend, dtype: str) -> int:

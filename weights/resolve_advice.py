@@ -33,9 +33,9 @@ _FLAGS: Mapping[str, str] = {
 }
 
 
-def nothing_advice(version: str, roles: Sequence[str], folder: Path) -> str:
-    """When there are no weights at all: both ways out."""
-    commands = f"{fetch(version, roles, folder)} and {fetch_gemma(folder)}"
+def nothing_advice(version: str, roles: Sequence[str], folder: Path, text: bool = True) -> str:
+    """When there are no weights at all: both ways out. text: whether the text encoder is needed too."""
+    commands = fetch(version, roles, folder) + (f" and {fetch_gemma(folder)}" if text else "")
     return f"Fetch them: {commands}; or try the flow with the bundled tiny model: --model tiny."
 
 

@@ -110,7 +110,7 @@ def run_lines(record: Mapping[str, Any]) -> Iterator[Line]:
         (status, STATUS_STYLES.get(status, "")),
         (f"  {moment(record['created'])}", "dim"),
     ]
-    yield [(str(record["recipe"].get("prompt", "")), "")]
+    yield [(str(record["recipe"].get("prompt") or record["recipe"].get("title") or ""), "")]
     yield []
     yield [(f"{'stage':<10}{'':<10}{'process':>9}{'time':>9}{'peak':>10}{'read':>10}", "dim")]
     for stage in record["stages"]:

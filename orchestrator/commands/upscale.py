@@ -27,6 +27,7 @@ from orchestrator.commands.options import (
 )
 from orchestrator.display import open_display
 from orchestrator.recipe import WeightsChoice
+from orchestrator.upscaling.chunks import check_length
 from orchestrator.upscaling.recipe import SPATIAL, TEMPORAL, UpscaleRecipe
 from weights.errors import UsageError
 
@@ -96,6 +97,13 @@ TileSizes = Annotated[
         help="Decode in tiles of that size, 512x64; smaller ones take less memory and more time. 0 is whole.",
     ),
 ]  # fmt: skip
+ChunkFrames = Annotated[
+    int | None,
+    option(
+        "--chunk", metavar="FRAMES", default="97, less for a small --memory", panel=MACHINE,
+        help="Compute so many frames together, 8k+1; the next ones fade in.",
+    ),
+]  # fmt: skip
 Dtype = Annotated[
     str | None,
     option(
@@ -117,6 +125,7 @@ def upscale_temporal(
     model_version: Version = None,
     memory: Memory = None,
     tiles: TileSizes = None,
+    chunk: ChunkFrames = None,
     dtype: Dtype = None,
     no_retry: NoRetry = False,
     nice: Nice = None,
@@ -137,7 +146,7 @@ def upscale_temporal(
         temporal_upscaler=absolute_if_said(temporal_weights),
         model_version=model_version,
     )
-    recipe = recipe_of(TEMPORAL, video, choice, codec, sound, memory, tiles, dtype)
+    recipe = recipe_of(TEMPORAL, video, choice, codec, sound, memory, tiles, chunk, dtype)
     with Manners(nice=nice, on_done=on_done, json=json) as manners:
         carry_out(recipe, output, overwrite, not no_retry, home, json, quiet, manners)
 
@@ -154,6 +163,7 @@ def upscale_spatial(
     model_version: Version = None,
     memory: Memory = None,
     tiles: TileSizes = None,
+    chunk: ChunkFrames = None,
     dtype: Dtype = None,
     no_retry: NoRetry = False,
     nice: Nice = None,
@@ -174,7 +184,7 @@ def upscale_spatial(
         spatial_upscaler=absolute_if_said(spatial_upscaler_weights),
         model_version=model_version,
     )
-    recipe = recipe_of(SPATIAL, video, choice, codec, sound, memory, tiles, dtype)
+    recipe = recipe_of(SPATIAL, video, choice, codec, sound, memory, tiles, chunk, dtype)
     with Manners(nice=nice, on_done=on_done, json=json) as manners:
         carry_out(recipe, output, overwrite, not no_retry, home, json, quiet, manners)
 
@@ -191,11 +201,14 @@ def recipe_of(
     sound: bool,
     memory: str | None,
     tiles: str | None,
+    chunk: int | None,
     dtype: str | None,
 ) -> UpscaleRecipe:
     """What was asked, with chunks and the video's hash left open."""
     if not video:
         raise UsageError("VIDEO names no file.")
+    if chunk is not None:
+        check_length(chunk)
     return UpscaleRecipe(
         kind=kind,
         video=absolute(video),
@@ -206,6 +219,7 @@ def recipe_of(
         sound=sound,
         memory=None if memory is None else parse_memory(memory),
         tiles=None if tiles is None else parse_tiles(tiles),
+        chunk=chunk,
     )
 
 

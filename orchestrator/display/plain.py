@@ -96,7 +96,7 @@ def stage_words(stage: StageView, kind: str, now: float) -> str:
             worker = f"process {stage.pid}" if stage.pid else ""
             return ", ".join(filter(None, ("started", worker, weights)))
         case "step":
-            video = f"video {stage.item} of {stage.items}, " if stage.items > 1 else ""
+            video = f"{stage.noun} {stage.item} of {stage.items}, " if stage.items > 1 else ""
             line = f"{video}{step_unit(stage.name)} {stage.index}/{stage.total}"
             if stage.pace is not None:
                 line += f", {pace(stage.pace)} each"

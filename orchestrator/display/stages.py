@@ -141,7 +141,7 @@ def _counts(stage: StageView, glyphs: Glyphs) -> str:
 
 def _steps(stage: StageView) -> str:
     of = f"{step_unit(stage.name)} {stage.index} of {stage.total}"
-    return of if stage.items <= 1 else f"{of} of video {stage.item} of {stage.items}"
+    return of if stage.items <= 1 else f"{of} of {stage.noun} {stage.item} of {stage.items}"
 
 
 def _memory(stage: StageView) -> str:

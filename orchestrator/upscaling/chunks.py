@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.sizes import FRAME_GRID
+from weights.errors import UsageError
 
 LENGTHS = (97, 73, 49, 41)
 """Frames of a chunk, the first that fits: 8k + 1, and so many that no frame is in three chunks."""
+LEAST, MOST = LENGTHS[-1], 513
 OVERLAP = 17
 """Frames that two chunks share."""
 
@@ -46,6 +48,12 @@ class Piece:
     write: int
     keep: int
     shared: int
+
+
+def check_length(frames: int) -> None:
+    """UsageError unless chunks can be so long."""
+    if frames % FRAME_GRID != 1 or not LEAST <= frames <= MOST:
+        raise UsageError(f"--chunk {frames} cannot be: it must be of the form 8k+1, from {LEAST} to {MOST}.")
 
 
 def padded(frames: int) -> int:

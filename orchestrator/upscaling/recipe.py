@@ -14,6 +14,7 @@ from typing import Any
 from cache.records import SEAL
 from orchestrator.memory_tiles import Tiles
 from orchestrator.recipe import FORMAT, WeightsChoice
+from orchestrator.upscaling.chunks import check_length
 from weights.errors import UsageError
 
 TEMPORAL, SPATIAL = "upscale-temporal", "upscale-spatial"
@@ -81,6 +82,8 @@ def upscale_from_dict(raw: Mapping[str, Any]) -> UpscaleRecipe:
         if unknown := sorted(set(values) - {field.name for field in fields(UpscaleRecipe)}):
             raise ValueError(f"unknown settings {unknown}")
         values["weights"] = WeightsChoice(**values["weights"])
+        if values.get("chunk") is not None and values.get("from_run") is None:
+            check_length(values["chunk"])
         for name in ("tiles", "encode_tiles"):
             if values.get(name) is not None:
                 values[name] = tuple(map(int, values[name]))

@@ -13,6 +13,7 @@ from cache.home import Home, sweep_home
 from cache.runs import Run, create_run
 from cache.videos import deliver, find_video
 from orchestrator.disk import MARGIN, VIDEO_BYTES_PER_PIXEL, check_room
+from orchestrator.display.words import count, frame_rate
 from orchestrator.interrupts import Interrupts
 from orchestrator.memory_plan import StageMemory
 from orchestrator.pipeline import StagePlan, latent_bytes, needed
@@ -89,7 +90,7 @@ class UpscaleRun(RelayRun):
         self.emit(
             "run_started",
             stages=[
-                {"name": stage.name, "cached": not missing[stage.name], "items": len(stage.items)}
+                {"name": stage.name, "cached": not missing[stage.name], "items": len(stage.items), "noun": "chunk"}
                 for stage in prepared.relay
             ],
             outputs=outputs,
@@ -124,6 +125,7 @@ class UpscaleRun(RelayRun):
             fps=rate_words(prepared),
             variable=prepared.times.rate is None,
             seconds=float(prepared.times.seconds),
+            summary=summary(prepared),
             bytes=video.bytes,
         )
         return (path,)
@@ -133,6 +135,18 @@ def rate_words(prepared: PreparedUpscale) -> str:
     """Frames a second, as a fraction's text; of a rate that varies, the mean."""
     rate = prepared.times.mean_rate
     return str(rate if prepared.times.rate is not None else rate.limit_denominator(1001))
+
+
+def summary(prepared: PreparedUpscale) -> str:
+    """Count, rate and duration, before and after."""
+    facts, times = prepared.facts, prepared.times
+    rate = "a varying rate" if facts.rate is None else f"{frame_rate(facts.rate)} fps"
+    new_rate = f"{frame_rate(rate_words(prepared))} fps" + (" on the whole" if times.rate is None else "")
+    width, height = prepared.sizes.size
+    return (
+        f"{facts.width}x{facts.height}, {count(facts.frames, 'frame')} at {rate}, {float(facts.seconds):.3f} s -> "
+        f"{width}x{height}, {count(times.count, 'frame')} at {new_rate}, {float(times.seconds):.3f} s"
+    )
 
 
 def comment(prepared: PreparedUpscale) -> str:
@@ -150,11 +164,11 @@ def check_disk(prepared: PreparedUpscale) -> None:
     item_bytes = 4 if prepared.dtype == "float32" else 2
     total = 0
     for stage in prepared.relay:
-        count = len(todo[stage.name])
+        items = len(todo[stage.name])
         if stage.name in ("decode", "join"):
-            total += video * count // len(stage.items)
+            total += video * items // len(stage.items)
         else:
-            total += count * latent_bytes(prepared.memory[stage.name].work.result.as_list(), item_bytes)
+            total += items * latent_bytes(prepared.memory[stage.name].work.result.as_list(), item_bytes)
     places = {prepared.home.root: total + MARGIN}
     for path in prepared.outputs.values():
         if not path.exists():

@@ -144,10 +144,14 @@ class _Joiner:
         times, base = self.track.times, self.track.base
         if not 0 <= shown < len(times):
             raise WorkerFailed(f"A piece has a frame {shown} of {len(times)}.")
-        last = shown == len(times) - 1
+        end = times[-1] + self.track.last
         packet.time_base = base
         packet.pts, packet.dts = times[shown], at(times, read)
-        packet.duration = self.track.last if last else times[shown + 1] - times[shown]
+        packet.duration = (times[shown + 1] if shown + 1 < len(times) else end) - times[shown]
+        if read + (self.ahead or 0) == len(times) - 1:
+            # The last one to be decoded: MP4 adds up durations in that order, and the sum is to be the whole.
+            rest = end - times[0] - (packet.dts - at(times, -(self.ahead or 0)))
+            packet.duration = max(packet.duration, min(rest, end - packet.pts))
         packet.stream = self.stream
         self._copy_sound(packet.dts * base)
         self.output.mux_one(packet)

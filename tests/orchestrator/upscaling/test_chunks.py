@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.upscaling.chunks import LENGTHS, OVERLAP, Chunk, cut, padded, pieces, result_frames
+from orchestrator.upscaling.chunks import LENGTHS, OVERLAP, Chunk, check_length, cut, padded, pieces, result_frames
+from weights.errors import UsageError
 
 LENGTH = st.sampled_from(LENGTHS)
 
@@ -53,3 +54,14 @@ def test_a_short_video_is_one_chunk() -> None:
 def test_what_can_be_no_chunks_is_refused(total: int, length: int, overlap: int) -> None:
     with pytest.raises(ValueError, match="cannot be cut"):
         cut(total, length, overlap)
+
+
+@pytest.mark.parametrize("frames", [9, 33, 40, 96, 521])
+def test_a_length_that_no_chunk_can_have_is_refused(frames: int) -> None:
+    with pytest.raises(UsageError, match=f"--chunk {frames}"):
+        check_length(frames)
+
+
+def test_lengths_that_can_be() -> None:
+    for frames in (*LENGTHS, 513):
+        check_length(frames)

@@ -72,7 +72,13 @@ def test_every_picture_has_its_own_time(tmp_path: Path, read_video: Callable[[Pa
         now += 7 + 31 * (index % 3)
     path = tmp_path / "whole.mp4"
     join(path, pieces(tmp_path), Track(times, Fraction(1, 2000), 100, RATE), container="mp4")
-    assert [time * 2000 for time in read_video(path).times] == times
+    found = read_video(path)
+    assert [time * 2000 for time in found.times] == times
+    with av.open(str(path)) as opened:
+        stream = opened.streams.video[0]
+        assert stream.duration is not None
+        end = stream.duration * (stream.time_base or 0)
+    assert end * 2000 >= times[-1] - times[0], "no player stops before the last frame"
 
 
 def test_sound_is_copied(tmp_path: Path) -> None:
