@@ -14,7 +14,7 @@ from orchestrator.commands.options import Debug, Json
 from orchestrator.commands.sheet import Line, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import file_size, stage_label
-from weights.errors import WeightsError
+from weights.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
     from orchestrator.shelf import Readiness
@@ -38,6 +38,8 @@ def list_weights(
     """
     from orchestrator.shelf import look, readiness, record
 
+    if "" in (folders or ()):
+        raise UsageError("FOLDER names no folder.")
     named = [Path(absolute(folder)) for folder in folders or ()]
     for folder in named:
         if not folder.is_dir():
