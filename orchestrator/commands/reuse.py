@@ -127,6 +127,6 @@ def begin(
     show(
         open_display(json=json, quiet=quiet),
         resume_words(home, overwrite),
-        manners,
         lambda on_event, interrupts: generate(prepared, on_event=on_event, interrupts=interrupts),
+        manners,
     )

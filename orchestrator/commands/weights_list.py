@@ -93,7 +93,12 @@ def words(file: WeightsFile) -> str:
 
     kind = {"checkpoint": file.variant or "checkpoint", "gemma": "text encoder"}.get(file.kind, file.kind)
     kind = f"{file.variant} lora" if file.kind == "lora" and file.variant else kind
-    forms = [file.version or "", "tiny" if file.tiny else "", "fp8" if file.fp8 else "", "8/4 bits" * file.quantized]
+    forms = [
+        file.version or "",
+        "tiny" if file.tiny else "",
+        "fp8" if file.fp8 else "",
+        "quantised" if file.quantized else "",
+    ]
     stages = ", ".join(stage_label(stage) for stage in stages_of(file)) or "--lora"
     return f"{' '.join(filter(None, [kind.replace('-', ' '), *forms]))}: {stages}"
 
