@@ -5,6 +5,7 @@ Importing this module imports Typer and the declarations of the flags, nothing t
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -25,6 +26,7 @@ from orchestrator.commands.runs import delete_command, list_command, runs, show_
 from orchestrator.commands.upscale import upscale_spatial, upscale_temporal
 from orchestrator.commands.weights_list import list_weights
 from orchestrator.display.streams import Stream, open_standard_streams
+from weights.errors import UsageError
 
 PROGRAM = "ltx-relay"
 INTERRUPTED, READER_LEFT = 130, 1
@@ -100,12 +102,21 @@ def build() -> typer.Typer:
     return app
 
 
+def check_folder() -> None:
+    """UsageError when the current folder was removed: every relative name means nothing then."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError("The current folder is not there any more.", advice="Change to another folder.") from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program and returns its exit code: 0, or what `orchestrator.commands.ends` makes of the error."""
     open_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     flags = words[: words.index("--")] if "--" in words else words
     try:
+        check_folder()
         code = build()(args=words, prog_name=PROGRAM, standalone_mode=False)
         if code == INTERRUPTED:
             raise KeyboardInterrupt

@@ -103,7 +103,7 @@ def disk_findings(home: Path) -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=home) as file:
             file.write(b"0")
     except RelayError as error:
-        yield Finding("disk", "problem", f"the home {home} cannot be used: {error.message}", error.advice)
+        yield Finding("disk", "problem", error.message.rstrip("."), error.advice)
     except OSError as error:
         yield Finding(
             "disk", "problem", f"the home {home} cannot be written to: {error.strerror}", "Set LTX_RELAY_HOME."

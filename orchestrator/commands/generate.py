@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +52,7 @@ def generate(flags: Flags) -> None:
             start(prepared, on_event=on_event, interrupts=interrupts, retry=not flags.no_retry)
 
         display = open_display(json=flags.json, quiet=flags.quiet)
-        show(display, resume_words(flags.home, flags.overwrite), manners, begin)
+        show(display, resume_words(flags.home, flags.overwrite), begin, manners)
 
 
 def resume(
@@ -84,7 +85,7 @@ def resume(
         def go_on(on_event: OnEvent, interrupts: Any) -> None:
             start(chosen, home=at, on_event=on_event, interrupts=interrupts, overwrite=overwrite, retry=not no_retry)
 
-        show(open_display(json=json, quiet=quiet), resume_words(home, overwrite), manners, go_on)
+        show(open_display(json=json, quiet=quiet), resume_words(home, overwrite), go_on, manners)
 
 
 def run_to_resume(home: Any, reference: str | None) -> Any:
@@ -102,13 +103,18 @@ def run_to_resume(home: Any, reference: str | None) -> Any:
     return run
 
 
-def show(display: Display, again: list[str], manners: Manners, start: Callable[[OnEvent, Any], Any]) -> None:
-    """Carries a run out under a display. Raises Ended, with the command that resumes it, for whatever stops it."""
+def show(
+    display: Display, again: list[str], start: Callable[[OnEvent, Any], Any], manners: Manners | None = None
+) -> None:
+    """Carries a run out under a display. Raises Ended, with the command that resumes it, for whatever stops it.
+
+    manners: those of the command around it, which say at its end how it ended; without them the machine stays awake.
+    """
     from orchestrator.interrupts import Interrupts
 
     try:
-        with Interrupts() as interrupts:
-            start(manners.attend(display), interrupts)
+        with Interrupts() as interrupts, Manners() if manners is None else nullcontext(manners) as minded:
+            start(minded.attend(display), interrupts)
     except BaseException as error:
         display.close()
         raise Ended(error, resume_line(display, again, error), announced=display.view.error is not None) from error

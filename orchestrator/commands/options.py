@@ -17,7 +17,6 @@ import typer
 from orchestrator.commands.complete import one_of, run_names
 from orchestrator.presets import PIPELINES, PRESETS, VARIANTS
 from orchestrator.settings import DTYPES
-from orchestrator.video_files import CONTAINERS
 
 
 def option(
@@ -46,6 +45,8 @@ WEIGHTS = "Weights"
 MACHINE = "Memory and numbers"
 OUTPUT = "Output"
 PROGRAM = "Program"
+CODECS = ("h264", "hevc", "prores", "ffv1")
+"""As `orchestrator.video_files` has them, which help pages need not wait for."""
 
 Home = Annotated[
     str | None,
@@ -219,7 +220,7 @@ class Flags:
         help="Where the video goes; several seeds add theirs to the name.")] = None
     overwrite: Overwrite = False
     codec: Annotated[str | None, option(
-        "--codec", metavar="NAME", default="h264", panel=OUTPUT, complete=one_of(*CONTAINERS),
+        "--codec", metavar="NAME", default="h264", panel=OUTPUT, complete=one_of(*CODECS),
         help="h264, hevc, prores (.mov) or ffv1 (.mkv, lossless).")] = None
     keep_base: Annotated[bool | None, option(
         "--keep-base/--no-keep-base", panel=OUTPUT, default="off",

@@ -12,6 +12,7 @@ from orchestrator.commands.complete import one_of
 from orchestrator.commands.generate import chosen_home, resume_words, show
 from orchestrator.commands.manners import Manners
 from orchestrator.commands.options import (
+    CODECS,
     OUTPUT,
     SIZE,
     Debug,
@@ -26,7 +27,6 @@ from orchestrator.commands.options import (
 )
 from orchestrator.display import open_display
 from orchestrator.sizes import parse_fps
-from orchestrator.video_files import CONTAINERS
 from weights.errors import UsageError
 
 Output = Annotated[
@@ -74,7 +74,7 @@ def decode(
     codec: Annotated[
         str | None,
         option(
-            "--codec", metavar="NAME", default="the run's", panel=OUTPUT, complete=one_of(*CONTAINERS),
+            "--codec", metavar="NAME", default="the run's", panel=OUTPUT, complete=one_of(*CODECS),
             help="h264, hevc, prores (.mov) or ffv1 (.mkv, lossless).",
         ),
     ] = None,
@@ -127,6 +127,6 @@ def begin(
     show(
         open_display(json=json, quiet=quiet),
         resume_words(home, overwrite),
-        manners,
         lambda on_event, interrupts: generate(prepared, on_event=on_event, interrupts=interrupts),
+        manners,
     )

@@ -14,7 +14,7 @@ from orchestrator.commands.options import Debug, Json
 from orchestrator.commands.sheet import Line, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import file_size, stage_label
-from weights.errors import WeightsError
+from weights.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
     from orchestrator.shelf import Readiness
@@ -38,6 +38,8 @@ def list_weights(
     """
     from orchestrator.shelf import look, readiness, record
 
+    if "" in (folders or ()):
+        raise UsageError("FOLDER names no folder.")
     named = [Path(absolute(folder)) for folder in folders or ()]
     for folder in named:
         if not folder.is_dir():
@@ -91,7 +93,12 @@ def words(file: WeightsFile) -> str:
 
     kind = {"checkpoint": file.variant or "checkpoint", "gemma": "text encoder"}.get(file.kind, file.kind)
     kind = f"{file.variant} lora" if file.kind == "lora" and file.variant else kind
-    forms = [file.version or "", "tiny" if file.tiny else "", "fp8" if file.fp8 else "", "8/4 bits" * file.quantized]
+    forms = [
+        file.version or "",
+        "tiny" if file.tiny else "",
+        "fp8" if file.fp8 else "",
+        "quantised" if file.quantized else "",
+    ]
     stages = ", ".join(stage_label(stage) for stage in stages_of(file)) or "--lora"
     return f"{' '.join(filter(None, [kind.replace('-', ' '), *forms]))}: {stages}"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from orchestrator import cli
@@ -50,3 +53,15 @@ def test_anything_else_stays_as_it_is(line: list[str]) -> None:
 def test_one_word_is_no_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rnus"]) == 2
     assert "a prompt of one word needs `generate` before it" in capsys.readouterr().err
+
+
+def test_a_current_folder_that_was_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = Path.cwd()
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    try:
+        (tmp_path / "gone").rmdir()
+        assert cli.main(["weights", "list"]) == 2
+    finally:
+        os.chdir(here)
+    assert "The current folder is not there any more." in capsys.readouterr().err

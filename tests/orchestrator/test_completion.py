@@ -63,6 +63,13 @@ def test_runs_are_offered_newest_first(
     assert set(completed(f"ltx-relay decode --home {home_root} ")) == {"last", first, other}
 
 
+def test_all_codecs_and_stages_are_among_them() -> None:
+    from orchestrator.commands.options import CODECS
+    from orchestrator.video_files import CONTAINERS
+
+    assert tuple(CONTAINERS) == CODECS
+
+
 def test_a_missing_home_offers_what_there_always_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from types import SimpleNamespace
 

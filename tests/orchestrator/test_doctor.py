@@ -134,7 +134,7 @@ def test_room_on_the_disk(free: int, state: str) -> None:
 
 def test_a_home_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
-    assert "problem: the home" in troubles(doctor_files.disk_findings(tmp_path / "home"))
+    assert "problem: The home" in troubles(doctor_files.disk_findings(tmp_path / "home"))
 
 
 def test_what_a_self_test_says() -> None:

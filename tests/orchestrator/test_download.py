@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +31,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setenv("LTX_RELAY_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("LTX_RELAY_WEIGHTS", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     assert huggingface_hub.__version__
@@ -47,8 +49,8 @@ def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 @pytest.fixture
 def download(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*flags: str) -> tuple[int, str, str]:
-        code = cli.main(["weights", "download", *flags])
+    def run(*flags: str, command: Sequence[str] = ("weights", "download")) -> tuple[int, str, str]:
+        code = cli.main([*command, *flags])
         captured = capfd.readouterr()
         assert "Traceback" not in captured.err
         return code, captured.out, captured.err
@@ -230,3 +232,20 @@ def test_the_lora_stands_for_a_second_checkpoint(tmp_path: Path, without: tuple[
     folder = lay_out(tmp_path / "w", without=without)
     roles = ["dev", "lora"] if missing == [DEV] else ["distilled"]
     assert [one.name for one in survey_missing("2.0", roles, [folder]).files] == missing
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["", "--preset draft", "--preset dev", "--pipeline two-stage", "--model-variant distilled", "--model elsewhere"],
+)
+def test_the_command_that_plan_advises_fetches_what_it_needs(hub: Hub, download: Callable, flags: str) -> None:
+    """The names in the advice's `hf` command and those that our own command would fetch are the same."""
+    Path("elsewhere").mkdir()
+    stderr = download(command=["plan", "a fox", *flags.split()])[2]
+    ours, theirs = stderr.split("`")[1::2][:2]
+    assert ours.startswith("ltx-relay weights download")
+    code, _, err = download(*shlex.split(ours)[3:], "--dry-run")
+    assert code == 0, err
+    fetched = {line.split()[3] for line in err.splitlines() if line.startswith("missing")}
+    assert fetched - {"gemma-3-12b"} == {word for word in theirs.split() if word.endswith(".safetensors")}
+    assert err.splitlines()[-1].endswith(str(Path("elsewhere" if "--model " in flags else "weights/ltx-2").absolute()))
