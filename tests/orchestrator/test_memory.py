@@ -175,3 +175,8 @@ def test_constants_are_those_of_the_workers() -> None:
 def test_tokens_are_bounded_without_a_tokenizer(text: str, most: int) -> None:
     assert memory_tokens.count_tokens(text) <= most
     assert memory_tokens.count_tokens(text) >= min(1024, len(text.split()))
+
+
+def test_line_breaks_are_tokens_too() -> None:
+    assert memory_tokens.count_tokens("a\n" * 200) >= 400
+    assert memory_tokens.count_tokens("a red  ball\t!\n\n") >= memory_tokens.count_tokens("a red ball!") + 4
