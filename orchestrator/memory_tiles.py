@@ -10,7 +10,7 @@ the orchestrator imports no numpy for a plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from orchestrator.sizes import FRAME_GRID, GRID, LatentShape
@@ -248,8 +248,3 @@ def longest(spans: list[tuple[int, int]]) -> int:
 
 def total(spans: list[tuple[int, int]]) -> int:
     return sum(stop - start for start, stop in spans)
-
-
-def params_of(numbers: tuple[int, ...]) -> Mapping[str, int | None]:
-    """A recipe's tiles as the decode job's parameter."""
-    return Tiles.from_recipe(numbers).as_params()

@@ -246,4 +246,4 @@ def carry_out(
     def begin(on_event: Any, interrupts: Any) -> None:
         upscale(prepared, on_event=on_event, interrupts=interrupts, retry=retry)
 
-    show(open_display(json=json, quiet=quiet), resume_words(home, overwrite), manners, begin)
+    show(open_display(json=json, quiet=quiet), resume_words(home, overwrite), begin, manners)
