@@ -1,6 +1,7 @@
 """`upscale-temporal` on real files of many kinds, made with ffmpeg: what came out, against what went in.
 
     uv run python -m benchmarks.upscaling [--only NAME ...] [--keep FOLDER] [--out FILE.json]
+    uv run python -m benchmarks.upscaling --seams
 
 Needs `ffmpeg` on the path (tests make their own files with PyAV). The pictures are scenes that the tiny model was
 trained on, rendered at the video's rate and at twice that, so that there is a truth for the frames that are put
@@ -22,6 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.upscaling.chunks import OVERLAP
 from training.world.scenes import BOUNCING, render, sample_scenes
 from workers.inspect import inspect
 from workers.video.source import VideoSource
@@ -257,6 +260,38 @@ def run(case: Case, folder: Path) -> Row:
     return row
 
 
+def seams(frames: int = 113, chunk: int = 57) -> Iterator[str]:
+    """One video in chunks and as a whole: how far the step from frame to frame is from the whole's, in grey levels."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        path = folder / "video.mkv"
+        with VideoWriter(path, width=SIZE[1], height=SIZE[0], fps=Fraction(24), codec="ffv1") as video:
+            video.write(scene(frames, Fraction(24), SIZE))
+        made = {}
+        for length in (frames, chunk):
+            words = [sys.executable, "-m", "orchestrator", "upscale-temporal", str(path), "--model", "tiny", "--quiet"]
+            output = folder / f"{length}.mkv"
+            more = ["--codec", "ffv1", "--chunk", str(length), "-o", str(output), "--home", str(folder / "home")]
+            subprocess.run([*words, *more], check=True)
+            made[length] = pictures(output)
+    whole, cut = (steps(made[length]) for length in (frames, chunk))
+    shared = np.zeros(len(cut), bool)
+    for start in range(chunk - OVERLAP, frames - OVERLAP, chunk - OVERLAP):
+        shared[2 * start - 1 : 2 * (start + OVERLAP)] = True
+    yield "| steps from frame to frame | whole, mean | in chunks, mean | largest excess |"
+    yield "| --- | --- | --- | --- |"
+    for name, where in (("where chunks meet", shared), ("elsewhere", ~shared)):
+        excess = (cut - whole)[where].max()
+        yield f"| {name} | {whole[where].mean():.2f} | {cut[where].mean():.2f} | {excess:.2f} |"
+    yield f"\nThe largest step of the whole is {whole.max():.2f}. Chunks meet in {shared.sum()} of {len(shared)} steps."
+
+
+def steps(frames: Frames) -> NDArray[np.float64]:
+    """Root mean square of the difference between neighbours."""
+    found = [float(((b.astype(np.float32) - a) ** 2).mean() ** 0.5) for a, b in pairwise(frames)]
+    return np.array(found)
+
+
 def table(rows: list[Row]) -> Iterator[str]:
     head = ["file", "end", "frames", "rate", "seconds", "sound", "PSNR, dB", "between, dB", "smoothness"]
     yield "| " + " | ".join(head) + " |"
@@ -270,7 +305,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="parts of names")
     parser.add_argument("--keep", type=Path, help="a folder for the files")
     parser.add_argument("--out", type=Path, help="figures as JSON")
+    parser.add_argument("--seams", action="store_true", help="a video in chunks against the same as a whole")
     asked = parser.parse_args()
+    if asked.seams:
+        print("\n".join(seams()))
+        return
     if shutil.which("ffmpeg") is None:
         parser.error("ffmpeg is not on the path")
     rows = []

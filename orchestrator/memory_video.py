@@ -126,9 +126,12 @@ def encoder_activations(config: EncoderConfig, tile: LatentShape, backend: Backe
     """Bytes at the peak of encoding one tile, with its pixels in float32 besides."""
     size = ITEM_BYTES[dtype]
     unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED
-    peaks = []
-    for layer in encoder_layers(config, tile):
-        if layer.grows:
+    peaks: list[float] = []
+    layers = list(encoder_layers(config, tile))
+    for index, layer in enumerate(layers):
+        if index in (0, len(layers) - 1):
+            peaks.append(layer.inputs * (2 + unfolded) + layer.outputs)
+        elif layer.grows:
             peaks.append(layer.inputs * (backend.shrink_units + unfolded) + layer.outputs)
         else:
             peaks.append(max(layer.inputs, layer.outputs) * (backend.residual_units + unfolded))

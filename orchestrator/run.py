@@ -391,7 +391,8 @@ class RelayRun:
         if end.code:
             self.run.update_stage(stage.name, status="failed", **figures(end), notes=self.notes(memory, end))
             raise error_for(End(end.code, end.kind, end.message, end.advice))
-        absent = [item for item in stage.items if item in self.missing(stage)]
+        missing = self.missing(stage)
+        absent = [item for item in stage.items if item in missing]
         if absent:
             raise WorkerFailed(f"The {stage.name} worker ended well, but its result {absent[0].output} is not there.")
 

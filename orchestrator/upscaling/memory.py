@@ -136,10 +136,11 @@ def check(stages: Mapping[str, StageMemory], missing: Sequence[str]) -> None:
     if not over:
         return
     worst = max(over, key=lambda memory: memory.expected - memory.budget.bytes)
-    gigabytes = -(-worst.expected * 102 // (100 << 30))
+    unit, name = (1 << 30, "GB") if worst.expected > 2 << 30 else (1 << 20, "MB")
+    enough = -(-worst.expected * 102 // (100 * unit))
     raise DoesNotFit(
         f"{stage_label(worst.work.stage).capitalize()} needs about {memory_size(worst.expected)} of memory in the "
         f"smallest chunks and tiles, and the budget is {memory_size(worst.budget.bytes)} ({worst.budget.source}): "
         f"{memory_size(worst.expected - worst.budget.bytes)} too little.",
-        advice=f"--memory {gigabytes}GB would fit; so would a video of a smaller size.",
+        advice=f"--memory {enough}{name} would fit; so would a video of a smaller size.",
     )

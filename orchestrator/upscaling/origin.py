@@ -16,7 +16,7 @@ from cache.home import Home
 from cache.records import read_json
 from cache.runs import Run, list_runs
 from orchestrator.upscaling.recipe import FromRun
-from weights.errors import RelayError, WeightsError
+from weights.errors import RelayError
 from weights.header import read_header
 from workers.protocol import Item, Job
 
@@ -76,5 +76,5 @@ def _origin(home: Home, run: Run, job: Job, item: Item) -> Origin | None:
         width, height = map(int, job.params["size"])
         latent = FromRun(run.id, key, (frames, rows, columns))
         return Origin(latent, Fraction(str(item.params["fps"])), (width, height), job.use("vae_decoder").fingerprint)
-    except (KeyError, ValueError, TypeError, OSError, WeightsError, RelayError):
+    except (LookupError, ValueError, TypeError, ArithmeticError, OSError, RelayError):
         return None

@@ -100,7 +100,7 @@ class _Decoder:
                     else:
                         kept.append(np.array(frame))
                     done += 1
-                del chunk
+                del chunk, frame  # not while the next ones are decoded
         self.carried = Carried(start + write, np.stack(kept) if kept else None)
         failpoint("segment.encoded", item.key)
         began = time.monotonic()
@@ -143,7 +143,10 @@ class _Decoder:
             beat=self.context.heartbeat,
             begin=begin,
         ):
-            yield chunk[:, top : top + height, left : left + width]
+            part = chunk[:, top : top + height, left : left + width]
+            del chunk
+            yield part
+            del part
 
 
 def fade(shared: int, margin: int) -> NDArray[np.float32]:
