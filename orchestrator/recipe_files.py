@@ -38,7 +38,7 @@ def read_recipe(name: str) -> Recipe:
         return recipe_in_video(path, container) if container else recipe_in_json(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"--recipe {name} is not a recipe of ltx-relay: it is neither text nor a video of ours."
+            f"--recipe {name} is not a recipe of ltx-relay: it is not text, and no video of ours."
         ) from error
     except UsageError as error:
         raise UsageError(f"--recipe {name}: {error.message}", advice=error.advice) from error

@@ -27,9 +27,9 @@ UNSTEADY = frozenset({"event.memory", "event.sample", "event.heartbeat", "event.
 KEPT = re.compile(
     r"home/(format|machine\.json|fingerprints\.json|history\.json"
     r"|objects/[0-9a-f]{2}/[0-9a-f]{64}\.(safetensors|video\.json|mp4|mkv|mov)"
+    r"|runs/[a-z0-9-]+/((recipe|state)\.json|events\.jsonl|report\.html|logs/[a-z0-9]+\.log|jobs/[a-z0-9]+\.json"
+    r"|previews/(\w+|stage[12]-[0-9]+)\.png|previews/still-[0-9a-f]{32}-[0-9]\.jpg)"
     r"|colours/[0-9a-f]{64}\.safetensors"
-    r"|runs/[a-z0-9-]+/((recipe|state)\.json|events\.jsonl|logs/[a-z0-9]+\.log|jobs/[a-z0-9]+\.json|report\.html"
-    r"|previews/[\w-]+\.(png|jpg))"
     r"|locks/[a-z0-9]+\.lock)"
 )
 """What a home may hold when nothing is under way."""

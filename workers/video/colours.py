@@ -82,17 +82,21 @@ def colours(latent: NDArray[np.float32], solved: Floats | None) -> Picture:
     rows, columns, _ = latent.shape
     if solved is None:
         return np.repeat(_grey(latent), SUB, axis=0).repeat(SUB, axis=1)[:, :, None].repeat(3, axis=2)
-    y = latent.reshape(-1, CHANNELS).astype(np.float64) @ solved[:-1] + solved[-1]
+    # Not `@`: numpy's BLAS takes some megabytes at its first use, which no plan knows of.
+    y = np.einsum("nc,co->no", latent.reshape(-1, CHANNELS).astype(np.float64), solved[:-1]) + solved[-1]
     picture = y.reshape(rows, columns, SUB, SUB, 3).transpose(0, 2, 1, 3, 4).reshape(rows * SUB, columns * SUB, 3)
     return np.asarray(np.clip(picture, 0, 1) * 255, np.uint8)
 
 
 def _grey(latent: NDArray[np.float32]) -> Picture:
-    """The first principal component; brighter at the top, as most pictures are."""
+    """The first principal component, by power iteration; brighter at the top, as most pictures are."""
     x = latent.reshape(-1, CHANNELS).astype(np.float64)
     x = x - x.mean(axis=0)
-    _, vectors = np.linalg.eigh(x.T @ x)
-    values = (x @ vectors[:, -1]).reshape(latent.shape[:2])
+    vector = np.ones(CHANNELS) + np.arange(CHANNELS) / CHANNELS
+    for _ in range(30):
+        vector = (x * (x * vector).sum(axis=1)[:, None]).sum(axis=0)
+        vector = vector / max(float(np.abs(vector).max()), 1e-30)
+    values = (x * vector).sum(axis=1).reshape(latent.shape[:2])
     half = max(1, len(values) // 2)
     if values[:half].mean() < values[half:].mean():
         values = -values
@@ -115,31 +119,31 @@ def enlarged(picture: Picture, factor: int) -> Picture:
     return np.asarray(found + 0.5, np.uint8)
 
 
-def read_equations(path: Path) -> Equations | None:
+def read_map(path: Path) -> Floats | None:
     """From the file, else from the one of its name that comes along. None where neither is of any use."""
-    return _read(path) or _read(KNOWN / path.name)
+    found = _read(path) or _read(KNOWN / path.name)
+    return None if found is None else found[1]
 
 
-def _read(path: Path) -> Equations | None:
+def read_equations(path: Path) -> Equations | None:
+    """What that map was made from."""
+    found = _read(path) or _read(KNOWN / path.name)
+    return None if found is None else found[0]
+
+
+def _read(path: Path) -> tuple[Equations, Floats] | None:
     try:
         with open(path, "rb") as file:
             data = file.read(LIMIT + 1)
         found = load(data) if len(data) <= LIMIT else {}
-        inner, outer, cells = found["inner"], found["outer"], found["cells"]
+        arrays = [found[name].astype(np.float64) for name in ("inner", "outer", "cells", "map")]
     except Exception:  # whatever a damaged file makes of a reader
         return None
-    right = inner.shape == (CHANNELS + 1, CHANNELS + 1) and outer.shape == (CHANNELS + 1, OUTPUTS) and cells.size == 1
-    if not right or not all(np.isfinite(array).all() for array in (inner, outer, cells)):
+    shapes = [(CHANNELS + 1, CHANNELS + 1), (CHANNELS + 1, OUTPUTS), (1,), (CHANNELS + 1, OUTPUTS)]
+    if [array.shape for array in arrays] != shapes or not all(np.isfinite(array).all() for array in arrays):
         return None
-    return Equations(inner.astype(np.float64), outer.astype(np.float64), float(cells.reshape(-1)[0]))
-
-
-def read_map(path: Path) -> Floats | None:
-    found = read_equations(path)
-    try:
-        return None if found is None else found.solve()
-    except np.linalg.LinAlgError:
-        return None
+    inner, outer, cells, solved = arrays
+    return Equations(inner, outer, float(cells[0])), solved
 
 
 def learn(path: Path, made: Equations) -> None:
@@ -149,5 +153,6 @@ def learn(path: Path, made: Equations) -> None:
 
 
 def save_equations(path: Path, total: Equations) -> None:
-    arrays = {"inner": total.inner, "outer": total.outer, "cells": np.array([total.cells])}
+    """With the map that they give, so that whoever only looks need not solve them."""
+    arrays = {"inner": total.inner, "outer": total.outer, "cells": np.array([total.cells]), "map": total.solve()}
     publish_bytes(path, save({name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}))
