@@ -65,6 +65,7 @@ def survey_missing(version: str, roles: list[str], folders: list[Path]) -> Missi
 
 def ask_hub(missing: Missing, folder: Path) -> list[Piece]:
     """The files, the text encoder's one by one; WeightsError where one is not served, or not to this user."""
+    hub.check_library()
     order: list[Piece] = []
     known: dict[str, Any] = {}
     shelf = survey([folder])

@@ -51,6 +51,19 @@ class HubFile:
     etag: str
 
 
+def check_library() -> None:
+    """WeightsError where huggingface_hub itself does not load."""
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+        import huggingface_hub.file_download  # noqa: F401
+    except Exception as error:  # a broken installation may raise anything
+        raise WeightsError(
+            f"huggingface_hub does not load: {plain(str(error), 300).rstrip('.')}.",
+            advice="Install it again (`pip install --force-reinstall huggingface_hub`), or fetch the files otherwise.",
+        ) from error
+
+
 def repository_files(repository: str) -> Mapping[str, HubFile]:
     """Name -> file, of the newest revision. Files in folders, and those with odd names, are none of ours."""
     from huggingface_hub import HfApi

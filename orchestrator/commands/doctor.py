@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from orchestrator.commands.asked import absolute
 from orchestrator.commands.options import PROGRAM, Debug, Home, Json, option
-from orchestrator.commands.sheet import Line, write_lines
+from orchestrator.commands.sheet import Line, hanging, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import count
 from weights.errors import RelayError
@@ -55,10 +55,7 @@ def doctor(
 
 
 def lines(finding: Finding) -> Iterator[Line]:
-    yield [
-        (f"{finding.state:<8}", STYLES[finding.state]),
-        (f"{finding.subject:<10}", "bold"),
-        (finding.message, ""),
-    ]
+    label = [(f"{finding.state:<8}", STYLES[finding.state]), (f"{finding.subject:<10}", "bold")]
+    yield from hanging(label, finding.message)
     if finding.advice:
-        yield [(f"{'':18}{finding.advice}", "dim")]
+        yield from hanging([(" " * 18, "")], finding.advice, "dim")

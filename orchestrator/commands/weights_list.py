@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.commands.asked import absolute
 from orchestrator.commands.options import Debug, Json
-from orchestrator.commands.sheet import Line, write_lines
+from orchestrator.commands.sheet import Line, hanging, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import file_size, stage_label
 from weights.errors import UsageError, WeightsError
@@ -69,20 +69,23 @@ def lines(shelf: Shelf, presets: list[Readiness]) -> Iterator[Line]:
         inner = [file for file in shelf.files if folder in (file.path, *file.path.parents)]
         files = sorted(inner, key=lambda file: ORDER.index(file.kind))
         broken = [one for one in shelf.unusable if folder in (one.path, *one.path.parents)]
-        for file in files:
-            yield [(f"  {file_size(file.size):>8}  {words(file):<38} ", ""), (str(inside(file.path, folder)), "dim")]
-        for one in broken:
-            yield [(f"  {'':>8}  {'not usable':<38} ", "red"), (str(inside(one.path, folder)), "dim")]
-            yield [(f"  {'':>8}  {one.error.message}", "dim")]
+        paths = [file.path for file in files] + [one.path for one in broken]
+        names = [str(inside(path, folder)) for path in paths]
+        width = max(map(len, names), default=0)
+        for file, name in zip(files, names, strict=False):
+            yield from hanging([(f"  {file_size(file.size):>8}  {name:<{width}}  ", "")], words(file), "dim")
+        for one, name in zip(broken, names[len(files) :], strict=True):
+            label = [(f"  {'':>8}  {name:<{width}}  ", "")]
+            yield from hanging(label, f"not usable: {one.error.message}", "red")
         if not files and not broken:
             yield [("  nothing there" if folder.is_dir() else "  no such folder", "dim")]
     yield []
     for ready in presets:
         if ready.trouble:
-            yield [(f"{ready.preset:<10}", "bold"), (f"lacks something: {ready.trouble}", "yellow")]
+            yield from hanging([(f"{ready.preset:<10}", "bold")], f"lacks something: {ready.trouble}", "yellow")
         else:
-            names = ", ".join(Path(path).name for path in ready.uses)
-            yield [(f"{ready.preset:<10}", "bold"), ("ready ", "green"), (names, "dim")]
+            used = ", ".join(Path(path).name for path in ready.uses)
+            yield from hanging([(f"{ready.preset:<10}", "bold"), ("ready ", "green")], used, "dim")
     if any(ready.trouble for ready in presets):
         yield [("`ltx-relay weights download --preset NAME` fetches what a preset lacks.", "")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,6 +106,12 @@ def test_no_hub_at_all(hub: Hub, download: Callable, monkeypatch: pytest.MonkeyP
     point_at(monkeypatch, "http://127.0.0.1:9")
     code, _, err = download("--yes")
     assert (code, "could not be fetched" in err, "HTTPS_PROXY" in err, "about 43.3 GB" in err) == (3, True, True, True)
+
+
+def test_a_library_that_does_not_load(hub: Hub, download: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub.file_download", None)
+    code, _, err = download("--yes")
+    assert (code, "huggingface_hub does not load" in err, "about 43.3 GB" in err) == (3, True, True)
 
 
 def test_offline_means_offline(hub: Hub, download: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
