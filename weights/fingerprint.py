@@ -60,7 +60,7 @@ def unchanged(path: Path | str, signature: Signature) -> bool:
 
 
 def _folder(path: Path, memo: Path | None) -> str:
-    weights = sorted(entry.name for entry in path.iterdir() if entry.suffix == ".safetensors")
+    weights = sorted(entry.name for entry in path.glob("[!.]*.safetensors"))
     names = [name for name in (CONFIG, *_TOKENIZER_FILES) if (path / name).is_file()] + weights
     if not weights:
         raise WeightsError(f"{path} holds no weights.")

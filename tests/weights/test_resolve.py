@@ -11,9 +11,11 @@ import pytest
 
 from tests.weights.sparse import inventory, metadata_of, write_inventory, write_sparse
 from weights.errors import WeightsError
+from weights.fingerprint import fingerprint
 from weights.header import read_header
 from weights.resolve import LoraRequest, Model, WeightsRequest, WeightsSet, default_search, resolve
 from weights.tiny_model import tiny_folder
+from weights.verify import files_of
 
 DEV, DISTILLED = "ltx-2-19b-dev", "ltx-2-19b-distilled"
 LORA = "ltx-2-19b-distilled-lora-384"
@@ -389,3 +391,17 @@ def test_the_model_folder(shelf) -> None:
     refused("name it with --weights", model=f"a b/{DISTILLED}.safetensors")
     shelf(folder="empty")
     refused("There are no weights of LTX-2 in empty", "--local-dir empty", model="empty")
+
+
+def test_what_macos_keeps_beside_files_is_no_weights_file(shelf) -> None:
+    """On a disk with another system's format each file has a `._NAME` beside it."""
+    place = shelf(DEV, LORA, *UPSCALERS, GEMMA)
+    before, seen = find(two_stage=True, temporal=True), fingerprint(place / GEMMA)
+    for path in [*place.glob("*.safetensors"), *(place / GEMMA).iterdir()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\26\7" + bytes(4092))
+    (place / f"._{GEMMA}").write_bytes(bytes(4096))
+    for name in ("._ltx-2.3-22b-dev", "._ltx-2-19b-distilled"):
+        (place / f"{name}.safetensors").write_bytes(bytes(4096))
+    assert find(two_stage=True, temporal=True) == before
+    assert fingerprint(place / GEMMA) == seen
+    assert not [path for path in files_of(place / GEMMA) if path.name.startswith(".")]
