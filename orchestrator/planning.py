@@ -75,7 +75,8 @@ def plan_stage(recipe: Recipe, name: str, networks: Mapping[str, Network], dtype
     tiles = Tiles.from_recipe(recipe.tiles) if name == "decode" and recipe.tiles is not None else None
     work = work_of(name, recipe, networks, dtype, tiles)
     likely = predict(work, given.backend).peak
-    correction = ratio(given.history, given.backend.name, name, min(likely, given.budget.bytes))
+    held = whole_weights(work, given.backend)
+    correction = ratio(given.history, given.backend.name, name, held, min(likely, given.budget.bytes))
     return stage_memory(work, given.backend, given.budget, correction)
 
 
