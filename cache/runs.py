@@ -90,9 +90,9 @@ class Run:
         return state
 
     def status(self) -> str:
-        """The status of the state, but `interrupted` when nobody is left who runs it."""
-        state = self.state()
-        return "interrupted" if state.status == "running" and alive(state.owner) is False else state.status
+        """The status of the state, but `interrupted` when nobody is left who runs it; see `under_way`."""
+        status = self.state().status
+        return "interrupted" if status == "running" and not under_way(self) else status
 
     def claim(self) -> None:
         """This process goes on with the run. UsageError while another one is at it."""
