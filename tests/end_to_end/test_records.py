@@ -142,9 +142,7 @@ def test_the_report_of_a_cached_run_has_its_pictures_and_takes_no_time(made: Any
 
 
 def test_a_failed_run_has_a_report_too(program: Any) -> None:
-    ended = program.kill_worker(
-        lambda event: event["event"] == "step" and event.get("stage") == "stage1", "--no-retry", "--output", "ball.mp4"
-    )
+    ended = program.kill_worker(lambda event: event["event"] == "preview", "--no-retry", "--output", "ball.mp4")
     assert ended.code == 7
     [report] = [event["report"] for event in ended.of("error")]
     html = Path(report).read_text()
