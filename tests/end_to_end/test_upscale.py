@@ -136,7 +136,7 @@ def test_a_video_of_ours_is_taken_from_its_latent(program: Any, read_video: Call
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(program: Any, tmp_path: Path) -> None:
     """Chunk by chunk: what was encoded and decoded before stays."""
-    film = write(program.folder / "film.mp4", drawn(60, 32, 32), sound="aac")
+    film = write(program.folder / "film.mp4", drawn(44, 32, 32), sound="aac")
     undisturbed = upscaled(program, film, "one.mp4", *IN_CHUNKS)
     encoded = [event for event in undisturbed.of("item") if event["stage"] == "encode"]
     assert len(encoded) == 2
