@@ -141,7 +141,8 @@ def test_what_a_self_test_says() -> None:
     done = '{"event": "stage_done", "stage": "stage1", "mlx_peak": 1, "process_peak": 94371840}\n'
     good = doctor_video.verdict(0, done + '{"event": "run_done", "seconds": 4.9}\n', "", there=True)
     assert (good.state, good.message) == ("ok", "a video with the tiny model in 4.9 s (stage 1), peak 90 MB")
-    bad = doctor_video.verdict(
+    error = 'x\n{"event": "error", "message": "It broke.", "advice": "Mend it."}'
+    bad = doctor_video.verdict(7, error, "", there=False)
         7, 'x\n{"event": "error", "message": "It broke.", "advice": "Mend it."}', "", there=False
     )
     assert (bad.state, bad.advice) == ("problem", "Mend it.")
