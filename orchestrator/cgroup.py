@@ -17,23 +17,18 @@ _UNLIMITED = 1 << 60  # version 1 says "no limit" with a number near 2**63
 
 def memory_limit(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | None:
     """Bytes that this group and those above it leave to a process; None without a limit."""
-    limits = [
-        limit
+    folders = _with_parents(_groups("memory", root, membership))
+    return min((limit for folder in folders if (limit := _limit(folder)) is not None), default=None)
+
+
+def memory_room(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | None:
+    """Bytes until the first limit of this group or one above it, whose other members count too; None without one."""
+    rooms = [
+        max(0, limit - _used(folder))
         for folder in _with_parents(_groups("memory", root, membership))
-        for name in ("memory.max", "memory.limit_in_bytes")
-        if (limit := _number(folder / name)) is not None and limit < _UNLIMITED
+        if (limit := _limit(folder)) is not None
     ]
-    return min(limits, default=None)
-
-
-def memory_used(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | None:
-    """Bytes that this group holds and cannot give back at once: without files that are only cached. None: unknown."""
-    for group, _ in _groups("memory", root, membership):
-        for name, cached in (("memory.current", "inactive_file"), ("memory.usage_in_bytes", "total_inactive_file")):
-            used = _number(group / name)
-            if used is not None:
-                return max(0, used - (_field(group / "memory.stat", cached) or 0))
-    return None
+    return min(rooms, default=None)
 
 
 def cpu_limit(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> int | None:
@@ -87,6 +82,23 @@ def _with_parents(groups: list[tuple[Path, Path]]) -> Iterator[Path]:
         while group != top:
             group = group.parent
             yield group
+
+
+def _limit(group: Path) -> int | None:
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        limit = _number(group / name)
+        if limit is not None:
+            return limit if limit < _UNLIMITED else None
+    return None
+
+
+def _used(group: Path) -> int:
+    """Bytes that a group holds and cannot give back at once: without files that are only cached. 0: unknown."""
+    for name, cached in (("memory.current", "inactive_file"), ("memory.usage_in_bytes", "total_inactive_file")):
+        used = _number(group / name)
+        if used is not None:
+            return max(0, used - (_field(group / "memory.stat", cached) or 0))
+    return 0
 
 
 def _text(path: Path) -> str:

@@ -17,11 +17,13 @@ from orchestrator.commands.doctor import doctor
 from orchestrator.commands.download import download_command
 from orchestrator.commands.ends import report
 from orchestrator.commands.generate import generate, resume
+from orchestrator.commands.open import open_command
 from orchestrator.commands.pages import GroupPage, Page, ProgramPage
 from orchestrator.commands.plan import plan
 from orchestrator.commands.report import report_command
 from orchestrator.commands.reuse import decode, promote
 from orchestrator.commands.runs import delete_command, list_command, runs, show_command
+from orchestrator.commands.upscale import upscale_spatial, upscale_temporal
 from orchestrator.commands.weights_list import list_weights
 from orchestrator.display.streams import Stream, open_standard_streams
 from weights.errors import UsageError
@@ -73,11 +75,14 @@ def build() -> typer.Typer:
     app.command(cls=Page)(plan)
     app.command(cls=Page)(promote)
     app.command(cls=Page)(decode)
+    app.command("upscale-temporal", cls=Page)(upscale_temporal)
+    app.command("upscale-spatial", cls=Page)(upscale_spatial)
     records = typer.Typer(cls=GroupPage, rich_markup_mode=None)
     records.callback(invoke_without_command=True)(runs)
     records.command("list", cls=Page)(list_command)
     records.command("show", cls=Page)(show_command)
     records.command("report", cls=Page)(report_command)
+    records.command("open", cls=Page)(open_command)
     records.command("delete", cls=Page)(delete_command)
     app.add_typer(records, name="runs")
     kept = typer.Typer(cls=GroupPage, rich_markup_mode=None)

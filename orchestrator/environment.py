@@ -58,17 +58,9 @@ class WorkerEnvironment:
         return WorkerEnvironment(variables, None, self.threads)
 
 
-def worker_environment(
-    base: Mapping[str, str] = os.environ,
-    *,
-    ops_per_buffer: int | None = None,
-    megabytes_per_buffer: int | None = None,
-) -> WorkerEnvironment:
-    """The environment for workers, made from this process's own.
-
-    `ops_per_buffer` and `megabytes_per_buffer` bound a Metal command buffer (shorter ones help against its watchdog);
-    they are read when MLX starts. UsageError for a bad LTX_RELAY_BLAS or LTX_RELAY_THREADS.
-    """
+def worker_environment(base: Mapping[str, str] = os.environ) -> WorkerEnvironment:
+    """The environment for workers, made from this process's own. UsageError for a bad LTX_RELAY_BLAS or
+    LTX_RELAY_THREADS."""
     variables = {name: value for name, value in base.items() if name not in _DROPPED and not _is_secret(name)}
     threads = _threads(base)
     blas = _blas(base)
@@ -91,10 +83,6 @@ def worker_environment(
     if blas is not None:
         preloaded = [name for name in base.get("LD_PRELOAD", "").replace(" ", ":").split(":") if name]
         variables["LD_PRELOAD"] = ":".join([blas, *(name for name in preloaded if name != blas)])
-    if ops_per_buffer is not None:
-        variables["MLX_MAX_OPS_PER_BUFFER"] = str(ops_per_buffer)
-    if megabytes_per_buffer is not None:
-        variables["MLX_MAX_MB_PER_BUFFER"] = str(megabytes_per_buffer)
     return WorkerEnvironment(variables, blas, threads)
 
 

@@ -55,8 +55,9 @@ def sentence(memory: StageMemory, end: WorkerEnd) -> str:
     if memory.holding.spare:
         alone = work.blocks and memory.holding.resident_blocks == 0
         how = "with no cache and short command buffers" + (", one block at a time" if alone else "")
-    elif memory.holding.pace == "parts" and memory.holding.resident_blocks is None:
-        how = "with each block computed part by part"
+    elif work.blocks and memory.holding.resident_blocks is None:
+        parts = memory.holding.pace == "parts"
+        how = "with each block computed part by part" if parts else "with one block computed at a time"
     else:
         how = f"with its weights {holding_words(work, memory.holding)}"
     return f"{what_happened(memory, end)}; trying {last} {how}."

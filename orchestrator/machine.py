@@ -2,9 +2,9 @@
 
 The memory (with the control group's limit) and the count of processors are read anew each time; backend, device,
 working set, MLX's version and the BLAS come from `python -P -m workers.probe` and are kept in a file under a key of
-everything that could change them: the boot, the MLX packages, the interpreter, the preloaded BLAS, its threads, the
-visible GPUs and, on a Mac, the wired limit. A cache that is damaged, or cannot be read or written, only costs the
-probe's half second; it is sealed, because what it says goes into the keys.
+everything that could change them: the boot, MLX's and numpy's packages, the interpreter, the preloaded BLAS, its
+threads, the visible GPUs and, on a Mac, the wired limit. A cache that is damaged, or cannot be read or written, only
+costs the probe's half second; it is sealed, because what it says goes into the keys.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from weights.errors import OutOfMemory, RelayError, WorkerFailed
 from weights.own_limits import own_limits
 from weights.symptoms import failure_kind
 
-_PACKAGES = ("mlx", "mlx-metal", "mlx-cpu", "mlx-cuda", "mlx-cuda-12", "mlx-cuda-13")
+_PACKAGES = ("numpy", "mlx", "mlx-metal", "mlx-cpu", "mlx-cuda", "mlx-cuda-12", "mlx-cuda-13")
 _DECISIVE = ("CUDA_VISIBLE_DEVICES", "OPENBLAS_CORETYPE", "LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH")
 _PROBE_SECONDS = 120
 
@@ -56,7 +56,8 @@ class Machine:
     """One computer as the planner sees it. Bytes.
 
     backend: "metal", "cuda" or "cpu". memory: of the machine, within its control group's limit. device_memory: of a
-    CUDA card. working_set: what Metal recommends at most. threads: of the BLAS, as it was really set. space, data: of
+    CUDA card. working_set: what Metal recommends at most. blas: MLX's, and on a CPU numpy's too. threads: of the BLAS
+    that computes most, as it was really set. space, data: of
     address space and of data that a worker's libraries only reserve (CPU, Linux).
     """
 
@@ -76,7 +77,7 @@ class Machine:
 
     @property
     def numerics(self) -> dict[str, Any]:
-        """What decides the bits of a result, for the keys: the backend, and on the CPU its BLAS and threads."""
+        """What decides the bits of a result, for the keys: the backend, and on the CPU both BLAS and their threads."""
         if self.backend == "cpu":
             return {"backend": "cpu", "blas": self.blas, "threads": self.threads}
         return {"backend": self.backend}

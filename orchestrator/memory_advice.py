@@ -12,7 +12,7 @@ from orchestrator.recipe import Recipe
 from orchestrator.sizes import GRID
 from weights.errors import DoesNotFit
 
-GB = 1 << 30
+GB, MB = 1 << 30, 1 << 20
 FRAMES = (97, 73, 49, 33, 25, 17, 9)
 SHARES = (Fraction(3, 4), Fraction(2, 3), Fraction(1, 2), Fraction(1, 3), Fraction(1, 4))
 
@@ -40,8 +40,9 @@ def changes(recipe: Recipe, worst: StageMemory) -> Iterator[tuple[str, Recipe]]:
     memory = worst.budget.bytes
     if recipe.memory is None:
         # Tiles follow the stated budget: where less is free than this machine has, saying so makes them smaller.
-        stated = max(1, memory // GB)
-        yield f"--memory {stated}GB", replace(recipe, memory=stated * GB)
+        unit, size = ("GB", GB) if memory >= GB else ("MB", MB)
+        stated = max(1, memory // size)
+        yield f"--memory {stated}{unit}", replace(recipe, memory=stated * size)
     else:
         needed = -(-worst.expected * 102 // (100 * GB))
         yield f"--memory {needed}GB", replace(recipe, memory=needed * GB)

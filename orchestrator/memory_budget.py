@@ -57,9 +57,9 @@ def available_memory(machine: Machine) -> int:
     reserved = {"space": machine.space + threads * (_STACK + _HEAP), "data": machine.data + threads * _STACK}
     room = [int(psutil.virtual_memory().available)]
     room += [own.limit - reserved[own.kind] for own in _own_limits(machine)]
-    limit, used = cgroup.memory_limit(), cgroup.memory_used()
-    if limit is not None:
-        room.append(limit - (used or 0))
+    left = cgroup.memory_room()
+    if left is not None:
+        room.append(left)
     return max(0, min(room))
 
 

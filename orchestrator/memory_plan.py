@@ -6,7 +6,7 @@ disk at each step. Where nothing fits, the prediction is that of the most frugal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -183,9 +183,3 @@ def holding_words(work: Work, holding: Holding) -> str:
     if holding.resident_blocks == 0:
         return f"streamed{bits}"
     return f"{holding.resident_blocks} of {work.blocks} blocks in memory, the rest streamed{bits}"
-
-
-def worst(stages: Mapping[str, StageMemory]) -> StageMemory | None:
-    """The stage that is furthest over its budget; None when all fit."""
-    over = [memory for memory in stages.values() if not memory.fits]
-    return max(over, key=lambda memory: memory.expected, default=None)

@@ -17,6 +17,7 @@ KEEP_TEXT_BYTES = 64 << 20
 _FEED_FORWARD = 4
 _DIGIT_OR_MARK = re.compile(r"[0-9]|[^\w\s]|[^\x00-\x7f]", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_]+")
+_BREAK = re.compile(r"[^\S ]+| {2,}")
 
 
 def transformer_activations(
@@ -57,13 +58,16 @@ def kept_text(config: TransformerConfig, prompts: int, dtype: str, keep: bool = 
 
 
 def count_tokens(text: str) -> int:
-    """At most so many tokens has a text: every digit, mark and letter of another script one, words one per two letters.
+    """At most so many tokens has a text: every digit, mark and byte of another script one, words one per two letters, a
+    line break or a wider gap one per character.
 
-    A bound and not a count, because reading Gemma's tokenizer takes longer than a plan may.
+    A bound and not a count, because reading Gemma's tokenizer takes longer than a plan may. Letters that make no words
+    (keys, hashes) may have up to twice as many.
     """
     words = sum((len(word) + 1) // 2 for word in _WORD.findall(text))
     others = sum(len(mark.encode("utf-8", "replace")) for mark in _DIGIT_OR_MARK.findall(text))
-    return min(TEXT_TOKENS, 2 + words + others)
+    gaps = sum(map(len, _BREAK.findall(text)))
+    return min(TEXT_TOKENS, 2 + words + others + gaps)
 
 
 def gemma_activations(config: GemmaConfig, tokens: tuple[int, ...], backend: Backend, dtype: str) -> int:

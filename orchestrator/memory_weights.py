@@ -17,17 +17,18 @@ from weights.quantize_names import DENSE, FP8, FP8_SCALE, PACKED, quantisable, q
 from weights.select import Selection, Stored
 
 _NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-_SAME = 0.05
-"""Small tables may change their dtype without the block counting as converted."""
+_SMALL = 0.05
+"""As in weights/stream_form.py: small tables may change their dtype without the block counting as converted."""
 
 
 @dataclass(frozen=True)
 class Layers:
     """A network of equal blocks. Bytes: `top` is everything outside the blocks, `block` the largest block as held.
 
-    raw: of the largest block as it is read, with its LoRAs. converted: whether what is held is not what was read,
-    so that both are there while a block comes in (as `weights.stream` has it). largest: a block's largest tensor as
-    held. decoded: the largest weight that is decoded where it is used; decoded_block: all of a block's.
+    raw: of the largest block as it is read, with its LoRAs. converted: whether what is held of some block is not what
+    was read, so that both are there while it comes in (as `weights.stream` has it); mixed: and of others it is.
+    largest: a block's largest tensor as held. decoded: the largest weight that is decoded where it is used;
+    decoded_block: all of a block's.
     """
 
     top: int
@@ -35,6 +36,7 @@ class Layers:
     count: int
     raw: int
     converted: bool
+    mixed: bool
     largest: int
     decoded: int
     decoded_block: int
@@ -51,6 +53,8 @@ class Layers:
     def streamed(self, resident_blocks: int, prefetch: int) -> int:
         """With so many blocks kept, one in use, and so many read ahead of it."""
         ahead = max(1, prefetch) * self.raw if self.converted else prefetch * self.block
+        if self.mixed:  # memory for one that stays where it was read, and for one that is converted
+            ahead += self.raw
         return self.top + self.block * (resident_blocks + 1) + ahead
 
 
@@ -97,7 +101,8 @@ def layers(
     loras: Sequence[LoraMatch] = (),
 ) -> Layers:
     """The blocks `<prefix>0.` to `<prefix><count - 1>.` of a selection, and what is beside them."""
-    held, raw = [0] * count, [0] * count
+    held, raw, kept = [0] * count, [0] * count, [0] * count
+    changed = {name for lora in loras for name in lora.pairs}
     top = largest = 0
     for name, stored in selection.tensors.items():
         size = tensor_bytes(selection, name, stored, dtype, bits)
@@ -106,16 +111,35 @@ def layers(
             held[index] += size
             largest = max(largest, size)
             raw[index] += stored.info.nbytes
+            if name not in changed and _stays(selection, name, stored, dtype, bits):
+                kept[index] += stored.info.nbytes
         else:
             top += size
     for lora in loras:
         for name, pair in lora.pairs.items():
             if name.startswith(prefix):
                 raw[int(name[len(prefix) :].partition(".")[0])] += pair_bytes(pair)
-    block, read = max(held, default=0), max(raw, default=0)
-    converted = bool(loras) or not (1 - _SAME) * read <= block <= (1 + _SAME) * read
+    converted = [same < (1 - _SMALL) * read for same, read in zip(kept, raw, strict=True)]
     coded = decoded_bytes(selection, dtype, bits)
-    return Layers(top, block, count, read, converted, largest, max(coded, default=0), -(-sum(coded) // max(1, count)))
+    return Layers(
+        top,
+        max(held, default=0),
+        count,
+        max(raw, default=0),
+        any(converted),
+        any(converted) and not all(converted),
+        largest,
+        max(coded, default=0),
+        -(-sum(coded) // max(1, count)),
+    )
+
+
+def _stays(selection: Selection, name: str, stored: Stored, dtype: str, bits: int | None) -> bool:
+    """Whether a tensor is held as it was read, as `weights.stream_form` has it."""
+    kind = stored.info.dtype
+    if bits is not None and kind != PACKED and quantisable(name, selection.shapes.get(name, stored.info.shape)):
+        return False
+    return kind not in DENSE or name.endswith(FP8_SCALE) or kind == _NAMES[dtype]
 
 
 def pair_bytes(pair: Any) -> int:

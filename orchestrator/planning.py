@@ -94,6 +94,8 @@ def check_memory(recipe: Recipe, stages: Mapping[str, StageMemory], missing: Seq
         return
 
     def fits(other: Recipe) -> bool:
+        if (other.memory or 0) > total_for_tiles(given.machine):
+            return False  # no machine can give what it does not have
         other = replace(other, tiles=None)
         decode = wanted.get("decode")
         if decode is not None:

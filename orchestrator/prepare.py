@@ -7,7 +7,6 @@ nothing is written but the cache of fingerprints.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,16 +24,17 @@ from orchestrator.machine import Machine, probe
 from orchestrator.memory_budget import available_memory, budget, check_own_limits
 from orchestrator.memory_plan import StageMemory
 from orchestrator.memory_tiles import Tiles
+from orchestrator.noise_file import check_noise, hash_of_noise, noise_shapes
 from orchestrator.pipeline import Sources, StagePlan, needed, preview_stage, relay, until
 from orchestrator.planning import Means, means, plan_stages, tiles_for
-from orchestrator.presets import PRESETS
+from orchestrator.portable import located, other_files
+from orchestrator.presets import PRESETS, compute_dtype
 from orchestrator.recipe import LoraChoice, Recipe, WeightsChoice
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
 from orchestrator.video_files import base_path, check_codec, output_paths
 from weights.architecture.transformer import TransformerConfig
 from weights.errors import UsageError, WeightsError
 from weights.fingerprint import fingerprint
-from weights.header import read_header
 from weights.header_json import no_access
 from weights.resolve import LoraRequest, WeightsRequest, WeightsSet, default_search, resolve
 from weights.tiny_model import TINY_DEFAULTS, is_tiny
@@ -78,11 +78,13 @@ def prepare(
 
     A wrong path or codec is said before a missing checkpoint is.
     """
+    asked = settings
+    settings = located(asked, home)
     checked = check(settings)
     check_codec(settings.codec or "h264")
     if not settings.random_seed:
         output_paths(output, settings.prompt, settings.seeds or (0,), settings.codec or "h264", overwrite)
-    hash_of_noise(settings.noise)
+    check_noise(settings.noise, {})
     weights = find_weights(
         settings.weights,
         checked.preset,
@@ -95,7 +97,8 @@ def prepare(
     recipe = settle(checked, facts)
     paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec, overwrite)
     prepared = assemble(recipe, weights, home, paths, overwrite, stop_after)
-    return replace(prepared, notes=notes(checked, recipe, facts, prepared.machine.backend))
+    remarks = notes(checked, recipe, facts, prepared.machine.backend)
+    return replace(prepared, notes=(*other_files(asked, prepared.relay), *remarks))
 
 
 def prepare_recipe(
@@ -130,6 +133,7 @@ def assemble(
     dtype = compute_dtype(recipe.dtype, machine.backend)
     tiles = tiles_for(recipe, weights, machine, dtype)
     recipe = replace(recipe, tiles=tiles.as_recipe())
+    check_noise(recipe.noise, noise_shapes(recipe))
     given = means(machine, budget(recipe.memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
 
     def fingerprint_of(path: Path) -> str:
@@ -241,13 +245,6 @@ def model_facts(weights: WeightsSet) -> ModelFacts:
     return facts
 
 
-def compute_dtype(asked: str, backend: str) -> str:
-    """bf16 on GPUs, float32 on a CPU; `--fp16` means 16-bit compute, which on a CPU stays float32."""
-    if asked != "auto":
-        return asked
-    return "float32" if backend == "cpu" else "bfloat16"
-
-
 def check_outputs(outputs: Mapping[str, Path], home: Home) -> None:
     """UsageError when a file is in the way that is not this very video."""
     for key, path in outputs.items():
@@ -259,18 +256,3 @@ def check_outputs(outputs: Mapping[str, Path], home: Home) -> None:
                 f"{path} exists and is not this video; nothing was changed.",
                 advice="Add --overwrite to replace it, or give another --output.",
             )
-
-
-def hash_of_noise(path: str | None) -> str | None:
-    """SHA-256 of the noise file, after a look at its header. UsageError naming --noise."""
-    if path is None:
-        return None
-    try:
-        header = read_header(Path(path))
-        missing = {"stage1"} - set(header.tensors)
-        if missing:
-            raise UsageError(f"--noise {path} has no tensor named stage1.")
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (WeightsError, OSError) as error:
-        raise UsageError(f"--noise {path} cannot be used: {error}") from error

@@ -111,6 +111,11 @@ class Recipe:
 
 def recipe_from_dict(raw: Mapping[str, Any]) -> Recipe:
     """UsageError in a sentence for anything that is not a recipe of this format."""
+    if isinstance(raw, Mapping) and str(raw.get("kind")).startswith("upscale-"):
+        raise UsageError(
+            f"This is a recipe of {raw['kind']!r:.30}, which makes no video from a prompt.",
+            advice="`ltx-relay resume RUN` goes on with such a run; the same command makes its video again.",
+        )
     if not isinstance(raw, Mapping) or "format" not in raw or "prompt" not in raw:
         raise UsageError("This is not a recipe of ltx-relay: it has no format and prompt.")
     if raw["format"] != FORMAT:
@@ -126,7 +131,7 @@ def recipe_from_dict(raw: Mapping[str, Any]) -> Recipe:
         names = ", ".join(map(ascii, unknown[:5]))
         raise UsageError(f"The recipe has settings that this program does not know: {names}.")
     for name, value in values.items():
-        _check_type(name, value, str(known[name].type))
+        check_type(f"The recipe's {name}", value, str(known[name].type))
     try:
         choice = WeightsChoice(**values.pop("weights"))
         for name in ("stg_blocks", "seeds", "size", "tiles"):
@@ -158,14 +163,15 @@ def recipe_from_json(text: str) -> Recipe:
     return recipe_from_dict(raw)
 
 
-def _check_type(name: str, value: Any, annotation: str) -> None:
-    """A recipe may come from a stranger: each value must have the type that the field declares."""
+def check_type(what: str, value: Any, annotation: str) -> None:
+    """UsageError where a value is not of the kind that its field declares: a recipe may come from a stranger."""
 
     def is_int(x: Any) -> bool:
         return isinstance(x, int) and not isinstance(x, bool)
 
     checks: dict[str, Callable[[Any], bool]] = {
         "str": lambda x: isinstance(x, str),
+        "Fraction": lambda x: isinstance(x, Fraction),
         "bool": lambda x: isinstance(x, bool),
         "int": is_int,
         "float": lambda x: (is_int(x) or isinstance(x, float)) and x == x and abs(x) < 1e6,
@@ -173,14 +179,17 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
         "tuple[int, int]": lambda x: isinstance(x, list | tuple) and len(x) == 2 and all(map(is_int, x)),
         "tuple[LoraChoice, ...]": lambda x: isinstance(x, list | tuple) and len(x) <= 100 and all(map(_is_lora, x)),
         "WeightsChoice": lambda x: (
-            isinstance(x, Mapping)
-            and all(isinstance(v, str) or v is None for v in x.values())
-            and set(x) <= {field.name for field in fields(WeightsChoice)}
+            isinstance(x, WeightsChoice)
+            or (
+                isinstance(x, Mapping)
+                and all(isinstance(v, str) or v is None for v in x.values())
+                and set(x) <= {field.name for field in fields(WeightsChoice)}
+            )
         ),
         "None": lambda x: x is None,
     }
     if not any(checks[part.strip()](value) for part in annotation.split("|")):
-        raise UsageError(f"The recipe's {name} is not of the right kind ({annotation}).")
+        raise UsageError(f"{what} is not of the right kind ({annotation}).")
 
 
 def _is_lora(value: Any) -> bool:

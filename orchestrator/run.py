@@ -7,7 +7,6 @@ finished results are in the home before anything is said about them, and the run
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import tempfile
@@ -28,7 +27,7 @@ from cache.partial import drop_partial
 from cache.prune import limit_from, prune, registration
 from cache.runs import Run, create_run
 from cache.state import StageState
-from cache.videos import deliver, find_video
+from cache.videos import VideoObject, deliver, find_video
 from orchestrator import heal
 from orchestrator.disk import check_disk
 from orchestrator.effort import effort
@@ -36,11 +35,15 @@ from orchestrator.ends import End, error_for
 from orchestrator.history import HISTORY, remember
 from orchestrator.interrupts import Interrupts
 from orchestrator.memory_plan import StageMemory, smaller_tiles
-from orchestrator.pipeline import StagePlan, needed
+from orchestrator.pipeline import VIDEO_STAGES, StagePlan, needed
 from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
+from orchestrator.report.write import write_report
 from orchestrator.supervisor import WorkerEnd, run_worker
+from orchestrator.told import means_of, unkeyed_params
+from orchestrator.upscaling.recipe import is_upscale
 from orchestrator.video_files import suffix_of
+from orchestrator.video_records import write_record
 from weights.errors import ArtifactError, DoesNotFit, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
@@ -100,6 +103,12 @@ def resume(
     retry: bool = True,
 ) -> RunResult:
     """Goes on with a run: the same recipe, the same outputs; only what is missing is computed."""
+    if is_upscale(run.recipe()):
+        from orchestrator.upscaling.run import resume as resume_upscaling
+
+        return resume_upscaling(
+            run, home=home, on_event=on_event, interrupts=interrupts, overwrite=overwrite, retry=retry
+        )
     recipe, state = recipe_from_dict(run.recipe()), run.state()
     if state.stop_after is None and len(state.outputs) < len(recipe.seeds):
         raise UsageError(f"The run {run.id} ended before it knew its outputs; run the same command again.")
@@ -168,7 +177,8 @@ class RelayRun:
             going_on = promote_command(self.run.id, self.prepared)
             message = f"stopped here, as asked; to go on: {going_on}"
             self.emit("stopped", stage=self.prepared.stop_after, message=message)
-        self.emit("run_done", seconds=seconds, outputs=[str(path) for path in outputs], next=going_on)
+        made = [str(path) for path in outputs]
+        self.emit("run_done", seconds=seconds, outputs=made, next=going_on, report=self.report())
         return RunResult(self.run.id, outputs, seconds)
 
     # -- stages ------------------------------------------------------------------------------------------------------
@@ -186,7 +196,7 @@ class RelayRun:
             self.emit("stage_waiting", stage=stage.name, message=sentence)
 
         with ExitStack() as held:
-            keys = [self.prepared.home.lock_path(item.key) for item in stage.items]
+            keys = [self.prepared.home.lock_path(key) for key in self.locked_keys(stage)]
             held.enter_context(hold_all(keys, on_wait=waiting, stop=lambda: self.interrupts.requested))
             items = self.missing(stage)  # another run may have computed it while we waited
             if not items:
@@ -203,6 +213,10 @@ class RelayRun:
             self.learn(stage, items, end, memory)
             self.finish_stage(stage, "computed", {**figures(end), "notes": self.notes(memory, end)})
         return None
+
+    def locked_keys(self, stage: StagePlan) -> list[str]:
+        """Keys of which one run at a time computes the results."""
+        return [item.key for item in stage.items]
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
@@ -290,7 +304,7 @@ class RelayRun:
         if before is None:
             return False
         if self.verified.get(item.output) != before:  # hash each file once, not once per stage
-            if stage.name == "decode":
+            if stage.name in VIDEO_STAGES:
                 whole = find_video(self.prepared.home, item.key, on_damage=damaged) is not None
             else:
                 whole = find(path, key=item.key, stage=stage.name, on_damage=damaged) is not None
@@ -322,7 +336,7 @@ class RelayRun:
             weights=stage.weights,
             home=str(self.prepared.home.root),
             dtype=stage.dtype,
-            params={**stage.params, **held, **self.unkeyed_params(stage)},
+            params={**stage.params, **held, **unkeyed_params(self.prepared, self.run, stage.name)},
             limits=limits,
         )
 
@@ -357,14 +371,6 @@ class RelayRun:
         except OSError as error:  # the job file or the log
             raise write_error(error, self.run.job_path(stage.name), 1 << 16) from error
 
-    def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
-        """What a worker is told that changes no frame: the decoder writes each seed's recipe into its video."""
-        if stage.name != "decode":
-            return {}
-        recipe = self.prepared.recipe
-        comments = {str(seed): json.dumps(replace(recipe, seeds=(seed,)).to_dict()) for seed in recipe.seeds}
-        return {"title": recipe.prompt, "comments": comments}
-
     def check_weights(self, stage: StagePlan, computed: tuple[Item, ...] = ()) -> None:
         """WeightsError when a file is no longer the one that the keys were made from.
 
@@ -385,7 +391,8 @@ class RelayRun:
         if end.code:
             self.run.update_stage(stage.name, status="failed", **figures(end), notes=self.notes(memory, end))
             raise error_for(End(end.code, end.kind, end.message, end.advice))
-        absent = [item for item in stage.items if item in self.missing(stage)]
+        missing = self.missing(stage)
+        absent = [item for item in stage.items if item in missing]
         if absent:
             raise WorkerFailed(f"The {stage.name} worker ended well, but its result {absent[0].output} is not there.")
 
@@ -425,6 +432,7 @@ class RelayRun:
             frames=geometry.output_frames,
             fps=str(recipe.playing_fps),
             recipe=recipe.to_dict(),
+            **means_of(self.prepared),
         )
         for note in self.prepared.notes:
             self.emit("warning", message=note)
@@ -464,9 +472,18 @@ class RelayRun:
                 frames=geometry.frames if base else geometry.output_frames,
                 fps=item.params["fps"],
                 bytes=video.bytes,
+                record=self.record(item, video, path),
             )
             delivered.append(path)
         return tuple(delivered)
+
+    def record(self, item: Item, video: VideoObject, path: Path) -> str | None:
+        """Writes what is known of the video beside it; a video without a record is a video all the same."""
+        try:
+            return str(write_record(self.prepared, self.run, item, video, path))
+        except RelayError as error:
+            self.emit("warning", message=error.message)
+            return None
 
     def limit_cache(self) -> None:
         """The least recently used results go when all together are larger than the limit; this run's stay."""
@@ -487,8 +504,18 @@ class RelayRun:
         message = {"event": "error", "time": time.time(), "run": self.run.id, **ended, "resume": resume}
         with contextlib.suppress(RelayError):
             self.run.append_event(message)
+        with contextlib.suppress(Exception):
+            message["report"] = self.report()
         with contextlib.suppress(OSError):
             self.on_event(message)
+
+    def report(self) -> str | None:
+        """Writes the run's report; its path, or None where that cannot be done: it is worth no run."""
+        try:
+            return str(write_report(self.prepared.home, self.run, quickly="decode" not in self.computed))
+        except Exception as error:
+            self.emit("warning", message=f"There is no report of this run: {error}")
+            return None
 
     def emit(self, event: str, **fields: Any) -> None:
         message = {"event": event, "time": time.time(), "run": self.run.id, **fields}

@@ -199,6 +199,8 @@ def notes(checked: Checked, recipe: Recipe, facts: ModelFacts, backend: str) -> 
             "Stage 1 runs the distilled model (no dev checkpoint was found): "
             f"{recipe.steps_stage1} steps without guidance."
         )
+    if recipe.guidance_rescale and recipe.cfg == 1.0 and not recipe.stg:
+        found.append("--guidance-rescale changes nothing here: there is no guidance (CFG is 1, and STG 0).")
     if asked.fp16 and backend == "cpu":
         found.append("--fp16 is for GPUs; a CPU computes in float32, which is faster here.")
     width, height = recipe.geometry.decoded
@@ -252,6 +254,8 @@ def with_recipe(recipe: Recipe, settings: Settings) -> Settings:
     choice = replace(recipe.weights, **{k: v for k, v in vars(settings.weights).items() if v is not None})
     if "pipeline" in said or "preset" in said:  # another flow: what the old one implied no longer holds
         base = replace(base, preset=None, temporal=None, steps_stage1=None, steps_stage2=None, cfg=None, keep_base=None)
+    if "stg" in said and not settings.stg:
+        base = replace(base, stg_blocks=None)
     if "size" in said:
         base = replace(base, height=None, width=None)
     if "height" in said or "width" in said:
@@ -292,6 +296,11 @@ def _check_numbers(settings: Settings) -> None:
     ):
         if value is not None and not (math.isfinite(value) and low <= value <= high):
             raise UsageError(f"{flag} {value:g} is out of range: it must be between {low:g} and {high:g}.")
+    blocks = settings.stg_blocks
+    if blocks is not None and not settings.stg:
+        raise UsageError("--stg-blocks says where --stg skips; give --stg too, for example --stg 1.")
+    if blocks is not None and len(set(blocks)) != max(1, len(blocks)):
+        raise UsageError("--stg-blocks names no block, or the same block twice.")
     if settings.tiles is not None:
         try:
             Tiles.from_recipe(settings.tiles)

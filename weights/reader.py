@@ -33,10 +33,8 @@ _MLX = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 _NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, PACKED: np.uint32}
 
 
-def load(
-    selection: Selection, dtype: mx.Dtype, *, on_read: OnRead | None = None, keep_float32: bool = False
-) -> dict[str, mx.array]:
-    """All tensors of a selection by their relative names, evaluated. keep_float32: what is stored in F32 stays so."""
+def load(selection: Selection, dtype: mx.Dtype, *, on_read: OnRead | None = None) -> dict[str, mx.array]:
+    """All tensors of a selection by their relative names, evaluated."""
     by_file: dict[Path, list[tuple[str, Stored]]] = {}
     for name, stored in selection.tensors.items():
         by_file.setdefault(stored.path, []).append((name, stored))
@@ -45,10 +43,7 @@ def load(
         tensors.sort(key=lambda item: item[1].info.start)
         with stored_arrays(path, selection.signatures[path], [stored for _, stored in tensors]) as arrays:
             for name, stored in tensors:
-                kept = stored.info.dtype == "F32" and keep_float32
-                read[name] = _converted(
-                    arrays.pop(stored.name), None if kept else in_memory(name, stored.info.dtype, dtype)
-                )
+                read[name] = _converted(arrays.pop(stored.name), in_memory(name, stored.info.dtype, dtype))
                 if on_read is not None:
                     on_read(path, stored.info.nbytes)
     return {name: read[name] for name in selection.tensors}
@@ -60,12 +55,6 @@ def load_subset(
     """Only the tensors with these relative names."""
     chosen = {name: selection.tensors[name] for name in names}
     return load(replace(selection, tensors=chosen), dtype, on_read=on_read)
-
-
-def block_names(selection: Selection, prefix: str, index: int) -> tuple[str, ...]:
-    """The relative names of one block's tensors, e.g. of prefix "transformer_blocks."."""
-    start = f"{prefix}{index}."
-    return tuple(name for name in selection.tensors if name.startswith(start))
 
 
 def rows(selection: Selection, name: str, indices: Sequence[int], *, on_read: OnRead | None = None) -> mx.array:

@@ -1,12 +1,14 @@
 """What MLX computes with on this machine: `python -P -m workers.probe` prints one line of JSON and ends.
 
 A process of its own, because the orchestrator never imports mlx. The fields are those of
-`orchestrator.machine.Probe`. The BLAS is named by what the loader really took, not by what was asked for, and with
-the kernel that OpenBLAS chose for this processor: both decide the bits of a result on the CPU.
+`orchestrator.machine.Probe`. On a CPU both matrix libraries are named, MLX's and numpy's (which does most of the work
+there, see `workers.networks.host`), by what the loader really took, not by what was asked for, and with the kernel that
+OpenBLAS chose for this processor: all of it, and the number of threads, decides the bits of a result.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -43,7 +45,10 @@ def probe() -> dict[str, Any]:
     else:
         backend = "cpu"
     info = mx.device_info()
-    blas, threads = _blas()
+    blas, threads = _blas()  # before numpy's is loaded too
+    if backend == "cpu":
+        numpys, threads = _numpys_blas()
+        blas = f"{blas}, numpy's {numpys}"
     memory = info.get("memory_size") or info.get("total_memory")
     working_set = info.get("max_recommended_working_set_size")
     return {
@@ -74,7 +79,7 @@ def _reserved(backend: str) -> dict[str, int]:
 
 
 def _blas() -> tuple[str, int]:
-    """Name and threads of the BLAS that MLX calls on the CPU."""
+    """Name and threads of the BLAS that MLX calls."""
     if sys.platform == "darwin":
         return "accelerate", 1
     program = ctypes.CDLL(None)
@@ -83,15 +88,33 @@ def _blas() -> tuple[str, int]:
         if hasattr(program, "openblas_get_config"):
             return _openblas(program)
         return _library_name(_path_of(program.cblas_sgemm)), 1
-    return _library_name(_mapped_blas()), 1
+    return _library_name(next(iter(_mapped("blas")), "")), 1
 
 
-def _openblas(library: ctypes.CDLL) -> tuple[str, int]:
-    for name in ("openblas_get_config", "openblas_get_corename"):
-        getattr(library, name).restype = ctypes.c_char_p
-    version = re.search(r"\d+(\.\d+)+", (library.openblas_get_config() or b"").decode("ascii", "replace"))
-    core = (library.openblas_get_corename() or b"unknown").decode("ascii", "replace")
-    return f"openblas-{version.group() if version else 'unknown'}-{core}", int(library.openblas_get_num_threads())
+def _numpys_blas() -> tuple[str, int]:
+    """Name and threads of the BLAS that numpy calls. One that does not tell goes by numpy's version, and by the threads
+    that it was asked to take."""
+    import numpy as np
+
+    libraries = _mapped("openblas")
+    for prefix, suffix in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
+        # Names of its own: a copy for numpy alone. The usual ones: what was preloaded comes before numpy's.
+        for path in libraries if prefix or suffix else [None, *libraries]:
+            with contextlib.suppress(OSError, AttributeError):
+                return _openblas(ctypes.CDLL(path), prefix, suffix)
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
+    return f"blas-of-{np.__version__}", int(threads) if threads.isdecimal() else 1
+
+
+def _openblas(library: ctypes.CDLL, prefix: str = "", suffix: str = "") -> tuple[str, int]:
+    """prefix, suffix: of its functions' names, which a private copy changes. AttributeError where it has none so."""
+    config, core, threads = (
+        getattr(library, f"{prefix}openblas_get_{name}{suffix}") for name in ("config", "corename", "num_threads")
+    )
+    config.restype = core.restype = ctypes.c_char_p
+    version = re.search(r"\d+(\.\d+)+", (config() or b"").decode("ascii", "replace"))
+    kernel = (core() or b"unknown").decode("ascii", "replace")
+    return f"openblas-{version.group() if version else 'unknown'}-{kernel}", int(threads())
 
 
 class _DlInfo(ctypes.Structure):
@@ -113,14 +136,14 @@ def _path_of(function: Any) -> str:
     return str(Path((info.dli_fname or b"").decode()).resolve()) if found else ""
 
 
-def _mapped_blas() -> str:
+def _mapped(word: str) -> list[str]:
+    """The libraries in this process with that word in their names, in the order of their addresses; Linux."""
     try:
         lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
     except OSError:
-        return ""
+        return []
     paths = [line.split(None, 5)[5] for line in lines if line.count("/")]
-    named = [path for path in paths if re.search(r"blas", Path(path).name)]
-    return named[0] if named else ""
+    return list(dict.fromkeys(path for path in paths if word in Path(path).name))
 
 
 def _library_name(path: str) -> str:

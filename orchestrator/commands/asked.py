@@ -15,7 +15,8 @@ from pathlib import Path
 from orchestrator import sizes
 from orchestrator.commands.options import Flags
 from orchestrator.memory_tiles import with_overlaps
-from orchestrator.recipe import MAX_BYTES, LoraChoice, Recipe, WeightsChoice, recipe_from_json
+from orchestrator.recipe import LoraChoice, WeightsChoice
+from orchestrator.recipe_files import read_recipe
 from orchestrator.settings import LEAST_MEMORY, MAX_SEEDS, Settings, with_recipe
 from weights.errors import UsageError
 
@@ -92,23 +93,6 @@ def output_of(flags: Flags) -> Path | None:
     if not flags.output or flags.output.endswith("/"):
         raise UsageError(f"--output {flags.output!r} names no file.")
     return Path(flags.output)
-
-
-def read_recipe(name: str) -> Recipe:
-    """The recipe in a JSON file; UsageError naming the file."""
-    path = Path(name).expanduser()
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        words = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        raise UsageError(f"--recipe {name} cannot be read: {words}.") from error
-    try:
-        return recipe_from_json(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--recipe {name} is not a recipe of ltx-relay: it is not text.") from error
-    except UsageError as error:
-        raise UsageError(f"--recipe {name}: {error.message}", advice=error.advice) from error
 
 
 def parse_seeds(said: Iterable[str] | None, count: int | None, default: int = 0) -> tuple[int, ...] | None:

@@ -108,7 +108,8 @@ class Flags:
         "--seeds", metavar="COUNT", default="1", panel=WHAT,
         help="So many videos, counting the seed up; they share the loading of the weights.")] = None
     recipe: Annotated[str | None, option(
-        "--recipe", metavar="FILE", panel=WHAT, help="Make that recipe.json again; flags beside it win.")] = None
+        "--recipe", metavar="FILE", panel=WHAT,
+        help="Make that video again: the video, the .json beside it, or a recipe.json. Flags beside it win.")] = None
 
     height: Annotated[int | None, option(
         "--height", "-H", metavar="PIXELS", default="480; tiny its own", panel=SIZE,

@@ -7,9 +7,10 @@ from typing import Any
 
 from orchestrator.commands.generate import chosen_home
 from orchestrator.commands.options import Debug, Home, Json, RunName
-from orchestrator.commands.runs import STATUS_STYLES, run_record, write_json
+from orchestrator.commands.runs import STATUS_STYLES, write_json
 from orchestrator.commands.sheet import Line, write_lines
 from orchestrator.display.words import duration, memory_size, stage_label
+from orchestrator.run_record import run_record
 
 
 def report_command(

@@ -142,8 +142,8 @@ def held(result: Result, stage: str) -> list[Any]:
 def test_a_transformer_that_does_not_fit_is_streamed_and_gives_the_same_video(
     deep: Undisturbed, limit: str, tmp_path: Path, memory_group: Any
 ) -> None:
-    """All blocks are too many, half of them are not; and nothing but memory is short."""
-    program, less = deep.again(tmp_path, "stage1"), int(0.25 * BLOCKS * BLOCK_BYTES)
+    """All blocks are too many, with one block's arrays at a time too; and nothing but memory is short."""
+    program, less = deep.again(tmp_path, "stage1"), int(0.75 * BLOCKS * BLOCK_BYTES)
     program.before = (
         memory_group(deep.group("stage1", less)) if limit == "group" else own_data(deep.data("stage1", less))
     )

@@ -98,10 +98,10 @@ MUTATIONS = (
     ),
     Mutation(
         "the state is dropped before the result is there", "workers/stages/denoising.py",
-        '            size = publish_arrays(item.output, item.key, job.stage, video, {})\n'
-        "            drop_partial(Home(Path(job.home)), item.key)\n",
-        "            drop_partial(Home(Path(job.home)), item.key)\n"
-        "            size = publish_arrays(item.output, item.key, job.stage, video, {})\n",
+        "    size = publish_arrays(item.output, item.key, job.stage, video, {})\n"
+        "    drop_partial(Home(Path(job.home)), item.key)\n",
+        "    drop_partial(Home(Path(job.home)), item.key)\n"
+        "    size = publish_arrays(item.output, item.key, job.stage, video, {})\n",
         ("tests/faults/test_campaign.py",),
     ),
     Mutation(
@@ -111,19 +111,27 @@ MUTATIONS = (
     ),
     Mutation(
         "a state is not gone on with", "workers/stages/denoising.py",
-        "start=done, on_step", "start=0, on_step", ("tests/end_to_end/test_faults.py",),
+        "start=done[item.key], on_step", "start=0, on_step", ("tests/end_to_end/test_faults.py",),
     ),
     Mutation(
-        "a step is announced before it is saved", "workers/stages/denoising.py",
-        '        save_partial(home, item.key, done, total, {"latent": to_tensor(latent)})\n'
-        '        failpoint("step.saved", item.key, done)\n        context.step(item.key, done, total, seconds)\n',
-        '        failpoint("step.saved", item.key, done)\n        context.step(item.key, done, total, seconds)\n'
-        '        save_partial(home, item.key, done, total, {"latent": to_tensor(latent)})\n',
-        ("tests/faults/test_campaign.py",),
+        "a step is announced before it is saved", "workers/stages/saving.py",
+        '        save_partial(self._home, self._key, done, total, {"latent": latent})\n'
+        '        failpoint("step.saved", self._key, done)\n'
+        "        self._context.step(self._key, done, total, seconds)\n",
+        "        self._context.step(self._key, done, total, seconds)\n"
+        '        save_partial(self._home, self._key, done, total, {"latent": latent})\n'
+        '        failpoint("step.saved", self._key, done)\n',
+        ("tests/workers/test_saving.py",),
+    ),
+    Mutation(
+        "a stage ends while its last state is on its way", "workers/stages/saving.py",
+        "            self._arrive()\n        except BaseException:", "            pass\n        except BaseException:",
+        ("tests/workers/test_saving.py",),
     ),
     Mutation(
         "a worker outlives its orchestrator", "workers/__main__.py",
-        "    if channel.supervised:\n        end_with_parent()\n", "", ("tests/orchestrator/test_supervisor.py",),
+        "        if channel.supervised:\n            end_with_parent()\n", "",
+        ("tests/orchestrator/test_supervisor.py",),
     ),
     Mutation(
         "weights are not looked at again after a stage", "orchestrator/run.py",

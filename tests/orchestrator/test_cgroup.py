@@ -60,6 +60,37 @@ def test_version_1(tmp_path: Path, membership: Path) -> None:
     assert cgroup.cpu_limit(root, membership) is None
 
 
+def test_room_is_what_the_fullest_group_leaves(tmp_path: Path, membership: Path) -> None:
+    """Another program in the group above takes of the same limit; files that are only cached do not count."""
+    membership.write_text("0::/user/app\n")
+    files = {
+        "user/memory.max": f"{8 * GB}\n",
+        "user/memory.current": f"{7 * GB}\n",
+        "user/memory.stat": f"anon 1\ninactive_file {1 * GB}\n",
+        "user/app/memory.max": f"{6 * GB}\n",
+        "user/app/memory.current": f"{2 * GB}\n",
+    }
+    write(tmp_path / "fs", files)
+    assert cgroup.memory_room(tmp_path / "fs", membership) == 2 * GB
+    write(tmp_path / "fs", {"user/app/memory.current": f"{5 * GB}\n"})
+    assert cgroup.memory_room(tmp_path / "fs", membership) == 1 * GB
+    write(tmp_path / "fs", {"user/memory.max": "max\n", "user/app/memory.max": "max\n"})
+    assert cgroup.memory_room(tmp_path / "fs", membership) is None
+
+
+def test_room_in_version_1(tmp_path: Path, membership: Path) -> None:
+    membership.write_text("4:memory:/jobs\n")
+    files = {
+        "memory/jobs/memory.limit_in_bytes": f"{3 * GB}\n",
+        "memory/jobs/memory.usage_in_bytes": f"{2 * GB}\n",
+        "memory/jobs/memory.stat": f"cache 5\ntotal_inactive_file {GB // 2}\n",
+    }
+    write(tmp_path / "fs", files)
+    assert cgroup.memory_room(tmp_path / "fs", membership) == GB + GB // 2
+    write(tmp_path / "fs", {"memory/jobs/memory.usage_in_bytes": f"{5 * GB}\n"})
+    assert cgroup.memory_room(tmp_path / "fs", membership) == 0, "over its limit for a moment"
+
+
 def test_in_a_container_the_group_is_what_is_mounted(tmp_path: Path, membership: Path) -> None:
     membership.write_text("0::/../../docker/0123\n")
     write(tmp_path / "fs", {"memory.max": f"{2 * GB}\n", "memory.events": "oom_kill 1\n", "cpu.max": "50000 100000"})

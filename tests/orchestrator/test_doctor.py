@@ -143,8 +143,6 @@ def test_what_a_self_test_says() -> None:
     assert (good.state, good.message) == ("ok", "a video with the tiny model in 4.9 s (stage 1), peak 90 MB")
     error = 'x\n{"event": "error", "message": "It broke.", "advice": "Mend it."}'
     bad = doctor_video.verdict(7, error, "", there=False)
-        7, 'x\n{"event": "error", "message": "It broke.", "advice": "Mend it."}', "", there=False
-    )
     assert (bad.state, bad.advice) == ("problem", "Mend it.")
     assert "(exit code 7): It broke" in bad.message
     assert "it printed nothing" in doctor_video.verdict(-11, "", "", there=False).message

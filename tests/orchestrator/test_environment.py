@@ -143,13 +143,6 @@ def test_the_linkers_listing_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
     assert list(module._from_linker_cache()) == []
 
 
-def test_metal_buffers_can_be_bounded() -> None:
-    variables = worker_environment(NO_BLAS, ops_per_buffer=4, megabytes_per_buffer=20).variables
-    assert variables["MLX_MAX_OPS_PER_BUFFER"] == "4"
-    assert variables["MLX_MAX_MB_PER_BUFFER"] == "20"
-    assert "MLX_MAX_OPS_PER_BUFFER" not in worker_environment(NO_BLAS).variables
-
-
 def test_empty_and_relative_entries_of_the_path_do_not_mean_the_current_folder() -> None:
     variables = worker_environment({**NO_BLAS, "PYTHONPATH": f":lib:{ROOT}:"}).variables
     assert variables["PYTHONPATH"] == f"{ROOT}:{Path('lib').absolute()}"

@@ -64,6 +64,14 @@ def test_fewer_blocks_then_none_then_nothing_to_spare(stages: dict[str, StageMem
     assert "one block at a time" in said[3]
 
 
+def test_a_back_end_that_never_runs_ahead_of_itself_first_takes_one_block_at_a_time(
+    stages: dict[str, StageMemory],
+) -> None:
+    _, started, said = heal(stages["stage2"], [5, 0], CPU)
+    assert [(memory.holding.pace, memory.holding.resident_blocks) for memory in started][1] == ("whole", None)
+    assert said == ["Stage 2 ran out of memory; trying from its last step with one block computed at a time."]
+
+
 def test_it_ends_when_nothing_is_left(stages: dict[str, StageMemory]) -> None:
     last, started, _ = heal(stages["stage2"], [5] * 9)
     assert (last.code, len(started)) == (5, 5)

@@ -79,6 +79,22 @@ def test_the_probe_names_what_was_loaded_not_what_was_asked_for(tmp_path: Path) 
     assert preloaded.numerics != own.numerics
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere numpy may have no OpenBLAS")
+def test_threads_and_the_library_of_numpy_are_in_the_keys_without_a_preloaded_blas(tmp_path: Path) -> None:
+    """numpy computes most of it, with threads of its own: results of other bits must not share a key."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor")
+    base = {**os.environ, "LTX_RELAY_BLAS": "none", "LD_PRELOAD": ""}
+    one, two = (
+        probe(tmp_path / f"{count}.json", worker_environment({**base, "LTX_RELAY_THREADS": count})) for count in "12"
+    )
+    if one.backend != "cpu":
+        pytest.skip("a GPU computes here")
+    assert (one.threads, two.threads) == (1, 2)
+    assert one.numerics != two.numerics
+    assert "numpy's openblas-" in one.blas or "blas-of-" in one.blas
+
+
 def test_it_is_asked_once(tmp_path: Path, answers: Answers, environment: WorkerEnvironment) -> None:
     first = probe(tmp_path / "home" / "machine.json", environment)
     assert probe(tmp_path / "home" / "machine.json", environment) == first

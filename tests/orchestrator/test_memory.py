@@ -161,6 +161,18 @@ def test_the_decoders_layers_end_where_the_decoder_does(folder: Path) -> None:
     assert prod((2, 2, 2)) * 512 * 3 * 4 * 5 == next(layer.outputs for layer in layers if layer.grows)
 
 
+def test_the_buffer_cache_is_in_the_peak_where_it_is_the_process_that_counts(folder: Path) -> None:
+    stage1 = work(folder, "stage1")
+    plain = predict(stage1, METAL)
+    assert plain.peak == METAL.base + plain.arrays + METAL.cache
+    assert predict(stage1, METAL, Holding(spare=True)).peak == METAL.base + plain.arrays
+    on_card = predict(stage1, CUDA)
+    assert on_card.peak == CUDA.base + on_card.arrays
+    small = work(folder, "temporal", height=64, width=96, frames=9)
+    activations = predict(small, METAL).largest.activations
+    assert 0 < predict(small, METAL).cache == activations < METAL.cache
+
+
 def test_constants_are_those_of_the_workers() -> None:
     assert memory_video.PIECE_VALUES == upsampler.PIECE_VALUES
     assert memory_tokens.KEEP_TEXT_BYTES == predictor.KEEP_TEXT_BYTES
@@ -175,3 +187,8 @@ def test_constants_are_those_of_the_workers() -> None:
 def test_tokens_are_bounded_without_a_tokenizer(text: str, most: int) -> None:
     assert memory_tokens.count_tokens(text) <= most
     assert memory_tokens.count_tokens(text) >= min(1024, len(text.split()))
+
+
+def test_line_breaks_are_tokens_too() -> None:
+    assert memory_tokens.count_tokens("a\n" * 200) >= 400
+    assert memory_tokens.count_tokens("a red  ball\t!\n\n") >= memory_tokens.count_tokens("a red ball!") + 4

@@ -15,8 +15,9 @@ from orchestrator import prepare as preparation
 from orchestrator.history import Entry
 from orchestrator.machine import Machine
 from orchestrator.memory import Holding, host_bytes
+from orchestrator.memory_advice import changes
 from orchestrator.memory_backends import BACKENDS, CPU, CUDA, METAL
-from orchestrator.memory_budget import budget
+from orchestrator.memory_budget import Budget, budget
 from orchestrator.memory_plan import StageMemory, holding_words, more_frugal, smaller_tiles, with_holding
 from orchestrator.memory_tiles import Tiles
 from orchestrator.plan_report import describe
@@ -147,6 +148,24 @@ def test_a_machine_that_is_busy_is_told_to_state_less(folder: Path) -> None:
     with pytest.raises(DoesNotFit, match=r"85% of the 12\.0 GB that are available") as caught:
         check_memory(recipe, stages, ["decode"], given)
     assert "--memory 10GB" in caught.value.advice
+
+
+def test_no_more_is_advised_than_the_machine_has(folder: Path) -> None:
+    asked = {"size": (3840, 2160), "memory": 8 * GB}
+    recipe, stages, given = planned(folder, recipe_for(folder, **asked), machine("cuda", 128, card=9))
+    with pytest.raises(DoesNotFit) as caught:
+        check_memory(recipe, stages, list(stages), given)
+    needed = max(memory.expected for memory in stages.values())
+    assert needed > 9 * GB
+    assert "--memory" not in caught.value.advice
+
+
+def test_less_than_a_gigabyte_is_stated_as_it_is(folder: Path) -> None:
+    recipe, stages, _ = planned(folder, recipe_for(folder), LINUX)
+    worst = replace(stages["stage2"], budget=Budget(int(0.6 * GB), "85% of what is available"))
+    words, other = next(changes(recipe, worst))
+    assert words == "--memory 614MB"
+    assert other.memory == 614 << 20
 
 
 def test_what_is_cached_need_not_fit(folder: Path) -> None:

@@ -110,6 +110,37 @@ def test_the_final_size_is_cropped_from_the_smallest_base() -> None:
     assert recipe(size=(1408, 960)).size is None, "nothing to crop"
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"stg_blocks": (3,)}, "--stg"),
+        ({"stg": 0.0, "stg_blocks": (3,)}, "--stg"),
+        ({"stg": 1.0, "stg_blocks": (3, 3)}, "twice"),
+        ({"stg": 1.0, "stg_blocks": ()}, "no block"),
+    ],
+)
+def test_blocks_of_stg_that_would_do_nothing_or_cannot_be(asked: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=f"--stg-blocks.*{said}"):
+        recipe(**asked)
+
+
+def test_a_recipes_stg_can_be_switched_off() -> None:
+    made = recipe(stg=1.0, stg_blocks=(3, 4))
+    assert settle(check(with_recipe(made, Settings(prompt="", stg=0.0))), DEV).stg_blocks == ()
+    assert settle(check(with_recipe(made, Settings(prompt="", stg=2.0))), DEV).stg_blocks == (3, 4)
+
+
+def test_a_rescale_without_guidance_is_remarked_on() -> None:
+    def remarks(**asked: object) -> bool:
+        settings = Settings("a ball", preset="draft", guidance_rescale=0.7, **asked)  # type: ignore[arg-type]
+        made = settle(check(settings), DISTILLED)
+        return any("--guidance-rescale" in note for note in notes(check(settings), made, DISTILLED, "metal"))
+
+    assert remarks()
+    assert not remarks(cfg=3.0)
+    assert not remarks(stg=1.0)
+
+
 def test_stg_takes_the_official_block_of_each_version() -> None:
     assert recipe(stg=1.0).stg_blocks == (29,)
     assert recipe(ModelFacts("dev", 48, version="2.3"), stg=1.0).stg_blocks == (28,)

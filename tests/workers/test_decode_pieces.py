@@ -11,6 +11,8 @@ import pytest
 import weights
 from cache.artifacts import Tensor, publish
 from cache.home import Home, open_home
+from tests.workers.networks.test_vae import CONFIG, STATISTICS, arrays
+from weights.architecture.vae import DecoderConfig, decoder_tensors
 from weights.errors import DoesNotFit
 from weights.fingerprint import fingerprint
 from workers.channel import EventChannel
@@ -74,7 +76,7 @@ def work(home: Home, size: tuple[int, int] = (90, 60)) -> Recorder:
             "size": list(size),
             "tiles": {"spatial": None, "spatial_overlap": 0, "temporal": 16, "temporal_overlap": 8},
             "title": "a",
-            "comments": {"1": "b"},
+            "comments": {KEY: "b"},
         },
     )
     channel = Recorder()
@@ -167,3 +169,23 @@ def test_a_disk_too_full_for_pieces_does_not_end_the_decode(
     assert made(home) == whole
     assert len(saved) == 2
     assert not list(home.partial.iterdir()), "the room is given back at once"
+
+
+def test_a_decoder_that_draws_noise_goes_on_to_the_same_bytes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No released file has such a decoder; one that has must not fail after all the denoising."""
+    config = DecoderConfig.from_metadata({"vae": {**CONFIG["vae"], "timestep_conditioning": True}})
+    networks = {"statistics": (None, arrays(STATISTICS)), "vae_decoder": (config, arrays(decoder_tensors(config)))}
+    monkeypatch.setattr(decode, "load", lambda job, context, role, dtype: networks[role])
+    values = np.random.default_rng(0).standard_normal((1, 8, FRAMES, 1, 1)).astype(np.float32)
+    latent = {"video": Tensor("F32", values.shape, values.tobytes())}
+    publish(home.root.parent / "latent.safetensors", latent, {"key": "0", "stage": "stage2"})
+    work(home, (32, 32))
+    content = made(home)
+    for path in home.objects.glob("*/*"):
+        path.unlink()
+    with monkeypatch.context() as patch:
+        kill_after(patch, 2)
+        with pytest.raises(Killed):
+            work(home, (32, 32))
+    work(home, (32, 32))
+    assert made(home) == content

@@ -146,6 +146,19 @@ def test_residency_may_change_in_the_middle_of_a_run(
     assert result(made) == resident[case]
 
 
+def test_a_result_that_lacks_nothing_but_its_file_needs_no_weights(
+    home: Home, resident: dict[str, bytes], tmp_path: Path
+) -> None:
+    made = job(home, "all but published", None, ())
+    assert work(tmp_path, made, f"stage1.step.saved:{STEPS}=kill")[0] == -9
+    code, events = work(tmp_path, made)
+    assert code == 0
+    assert result(made) == resident["plain"]
+    assert of(events, "resumed")["index"] == STEPS
+    assert not [event for event in events if event["event"] == "loading"]
+    assert DEV not in of(events, "done")["bytes_read"]
+
+
 def test_what_a_lora_changed_is_said_with_counts(home: Home, tmp_path: Path) -> None:
     made = job(home, "said", {"resident_blocks": 1}, (LORA,))
     _, events = work(tmp_path, made)

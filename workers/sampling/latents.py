@@ -10,11 +10,6 @@ Grid = tuple[int, int, int]
 """Latent frames, height, width; tokens run over width fastest."""
 
 
-def grid_of(latent: mx.array) -> Grid:
-    _, _, frames, height, width = latent.shape
-    return frames, height, width
-
-
 def to_tokens(latent: mx.array) -> mx.array:
     batch, channels = latent.shape[:2]
     return latent.reshape(batch, channels, -1).swapaxes(1, 2)

@@ -1,13 +1,13 @@
 """The noise that sampling starts from: the same for a seed on every machine, or given in a file.
 
 Drawn in float32 from numpy's Philox generator keyed by (seed, stage), in the latent's layout [1, channels,
-frames, height, width], so that the two stages are independent and neither depends on the backend or its
+frames, height, width], so that the stages are independent and none depends on the backend or its
 dtype.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,13 +19,22 @@ from weights.errors import UsageError
 
 Floats = NDArray[np.float32]
 
-_STREAMS: Mapping[str, int] = {"stage1": 1, "stage2": 2}
+_STREAMS: Mapping[str, int] = {"stage1": 1, "stage2": 2, "decode": 3}
 
 
 def noise(seed: int, stage: str, shape: tuple[int, ...]) -> Floats:
-    """Standard normal values for `stage` ("stage1" or "stage2"). Seeds are taken modulo 2^64."""
-    key = np.array([seed % 2**64, _STREAMS[stage]], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).standard_normal(shape, dtype=np.float32)
+    """Standard normal values for `stage` ("stage1", "stage2" or "decode"). Seeds are taken modulo 2^64."""
+    return _generator(seed, stage).standard_normal(shape, dtype=np.float32)
+
+
+def noise_source(seed: int, stage: str) -> Callable[[tuple[int, ...]], mx.array]:
+    """Values call after call, which follow each other in one stream: for networks that draw noise inside."""
+    generator = _generator(seed, stage)
+    return lambda shape: mx.array(generator.standard_normal(shape, dtype=np.float32))
+
+
+def _generator(seed: int, stage: str) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, _STREAMS[stage]], dtype=np.uint64)))
 
 
 def noise_from_file(path: Path, stage: str, shape: tuple[int, ...]) -> Floats:

@@ -30,6 +30,7 @@ from workers.sampling.predictor import make_predictor
 from workers.sampling.schedules import Sigmas, distilled_sigmas, ltx2_sigmas, stage2_sigmas
 from workers.stages.loading import Transformer, open_transformer
 from workers.stages.saving import Saver
+from workers.stages.watching import Viewer
 
 SCHEDULES: dict[str, Callable[[int], Sigmas]] = {
     "dev": ltx2_sigmas,
@@ -56,25 +57,45 @@ def denoise_items(
     job: Job, context: Context, saved: dict[str, tuple[int, mx.array]], clean: Clean, guidance: Guidance
 ) -> None:
     """Publishes `video` [1, 128, frames, height, width] of every item, normalised, in the compute dtype."""
-    dtype, shape = DTYPES[job.dtype], tuple(job.params["shape"])
-    sigmas = SCHEDULES[job.params["schedule"]](job.params["steps"])
-    steps = sum(job.params["steps"] - saved.get(item.key, (0,))[0] for item in job.items)
-    with open_transformer(job, context, dtype, steps) as transformer:
+    dtype, total = DTYPES[job.dtype], job.params["steps"]
+    sigmas = SCHEDULES[job.params["schedule"]](total)
+    done = {item.key: saved[item.key][0] if item.key in saved else 0 for item in job.items}
+
+    def begin(index: int, item: Item) -> None:
+        context.item(item.key, index + 1, len(job.items))
+        if done[item.key]:
+            context.emit("resumed", key=item.key, index=done[item.key], total=total)
+
+    left = []
+    for index, item in enumerate(job.items):
+        if done[item.key] < total:
+            left.append((index, item))
+            continue
+        # Killed between its last step and its result: that needs no weights.
+        begin(index, item)
+        finish(job, context, item, saved.pop(item.key)[1])
+    if not left:
+        return
+    with open_transformer(job, context, dtype, sum(total - done[item.key] for _, item in left)) as transformer:
         predict = predictor(job, context, transformer, guidance, dtype)
-        for index, item in enumerate(job.items):
-            context.item(item.key, index + 1, len(job.items))
-            done, latent = saved.pop(item.key, (0, None))
+        for index, item in left:
+            begin(index, item)
+            _, latent = saved.pop(item.key, (0, None))
             if latent is None:
                 latent = to_tokens(start(job, item, sigmas, clean(item), dtype))
-            elif done:
-                context.emit("resumed", key=item.key, index=done, total=job.params["steps"])
-            with Saver(job, context, item) as save:
-                result = denoise(predict, latent, sigmas, start=done, on_step=save)
-            began = time.monotonic()
-            video = {"video": from_tokens(result, shape)}
-            size = publish_arrays(item.output, item.key, job.stage, video, {})
-            drop_partial(Home(Path(job.home)), item.key)
-            context.emit("artifact", key=item.key, path=item.output, bytes=size, seconds=time.monotonic() - began)
+            with Saver(job, context, item) as save, Viewer(job, context, item) as view:
+                result = denoise(view.watch(predict), latent, sigmas, start=done[item.key], on_step=view.after(save))
+            finish(job, context, item, result)
+
+
+def finish(job: Job, context: Context, item: Item, tokens: mx.array) -> None:
+    """Publishes an item's result; its state has served."""
+    began = time.monotonic()
+    video = {"video": from_tokens(tokens, tuple(job.params["shape"]))}
+    size = publish_arrays(item.output, item.key, job.stage, video, {})
+    drop_partial(Home(Path(job.home)), item.key)
+    context.emit("artifact", key=item.key, path=item.output, bytes=size, seconds=time.monotonic() - began)
+    context.check_stop()
 
 
 def predictor(job: Job, context: Context, transformer: Transformer, guidance: Guidance, dtype: mx.Dtype) -> Predict:

@@ -7,16 +7,16 @@ is. Stills are for the eye: they are no artifacts, have no key, and nothing is c
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 
 from cache.durable import publish_bytes
 from workers.arrays import DTYPES, read_array
 from workers.context import Context
 from workers.protocol import Item, Job
-from workers.sampling.noise import noise
+from workers.sampling.noise import noise_source
 from workers.stages.loading import load
 from workers.video.stills import Picture, contact_sheet, png, windows
 from workers.video.tiling import TileSizes
@@ -36,12 +36,8 @@ def run(job: Job, context: Context) -> None:
         parts = windows(latent.shape[2])
         for done, window in enumerate(parts, 1):
             began = time.monotonic()
-
-            def drawn(shape: tuple[int, ...], seed: int = item.params["seed"]) -> mx.array:
-                return mx.array(noise(seed, "decode", shape))
-
             piece = latent[:, :, window.start : window.stop]
-            source = drawn if config.needs_noise else None
+            source = partial(noise_source, item.params["seed"], "decode") if config.needs_noise else None
             chunks = decode(weights, config, statistics, piece, tiles, dtype, noise=source, beat=context.heartbeat)
             stills.append(np.concatenate(list(chunks))[window.frame])
             context.step(item.key, done, len(parts), time.monotonic() - began)

@@ -2,7 +2,8 @@
 
 Guarantees: a step is reported when its state is on the disk, never before; at most one state is on its way, and the
 next step's result waits for it; a failed save ends the stage with its own error, one step later at most; where a stop
-was asked for, it comes after a save. The cost that is left on the way of the computation is a copy of the latent.
+was asked for, it comes after a save, and after the last step not from here: its result is published first. The cost
+that is left on the way of the computation is a copy of the latent.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Saver:
         self._pending = self._thread.submit(self._save, done, total, to_tensor(latent), seconds)
         if self._context.stopping or done == total:
             self._arrive()
-        self._context.check_stop()
+        if done < total:
+            self._context.check_stop()
 
     def _arrive(self) -> None:
         pending, self._pending = self._pending, None

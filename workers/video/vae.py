@@ -21,6 +21,8 @@ from workers.networks.vae_ops import Noise
 from workers.video.tiling import Box, Floats, TileSizes, decode_grid, decode_tiles, encode_grid, encode_tiles
 
 Frames = NDArray[np.uint8]
+BAND_VALUES = 1 << 17
+"""Of a frame that are turned into bytes at a time: what stays in a core's cache is three times as fast."""
 Progress = Callable[[int, int], None]
 """Called with (done, total) tiles."""
 Beat = Callable[[], None]
@@ -35,14 +37,15 @@ def decode(
     sizes: TileSizes | None,
     dtype: mx.Dtype,
     *,
-    noise: Noise | None = None,
+    noise: Callable[[], Noise] | None = None,
     progress: Progress = lambda done, total: None,
     beat: Beat = lambda: None,
     begin: int = 0,
 ) -> Iterator[Frames]:
     """Latent -> uint8 frames in order, a chunk at a time; without sizes, or when one tile holds it all, at once.
 
-    `weights` are the decoder's, in `dtype`. `begin`: how many of the first chunks are there already, and left out.
+    `weights` are the decoder's, in `dtype`. `noise`, where it needs some, makes a new source for each tile: none
+    depends on those before it. `begin`: how many of the first chunks are there already, and left out.
     WorkerFailed when the decoder gives values that are no numbers.
     """
     x = latent.transpose(0, 2, 3, 4, 1).astype(dtype)
@@ -51,7 +54,7 @@ def decode(
     counted = _counter(progress, grid.count, grid.left(begin)[0] * len(grid.rows) * len(grid.columns))
 
     def tile(box: Box) -> Floats:
-        pixels = vae_decoder.decode(weights, config, statistics, x[:, *box], noise, _watch(beat))
+        pixels = vae_decoder.decode(weights, config, statistics, x[:, *box], noise() if noise else None, _watch(beat))
         result = np.array(pixels[0].astype(mx.float32), copy=False)
         counted()
         return result
@@ -103,14 +106,19 @@ def encode(
 def to_uint8(pixels: Floats) -> Frames:
     """[-1, 1] -> 0 to 255, truncated as in the reference; WorkerFailed when a value is no number."""
     frames = np.empty(pixels.shape, np.uint8)
-    for index, frame in enumerate(pixels):
-        if not np.isfinite(frame).all():
-            raise WorkerFailed(
-                "The video decoder computed values that are no numbers.",
-                advice="Fetch the weights anew if they may be damaged, or try --dtype float32.",
-            )
-        scaled = (frame + np.float32(1)) / np.float32(2)
-        frames[index] = np.clip(scaled, 0, 1, out=scaled) * np.float32(255)
+    rows = max(1, BAND_VALUES // (pixels.shape[2] * pixels.shape[3]))
+    for frame, result in zip(pixels, frames, strict=True):
+        for top in range(0, len(frame), rows):
+            band = frame[top : top + rows] + np.float32(1)
+            if not np.isfinite(band).all():
+                raise WorkerFailed(
+                    "The video decoder computed values that are no numbers.",
+                    advice="Fetch the weights anew if they may be damaged, or try --dtype float32.",
+                )
+            band /= np.float32(2)
+            np.clip(band, 0, 1, out=band)
+            band *= np.float32(255)
+            result[top : top + rows] = band
     return frames
 
 

@@ -1,0 +1,113 @@
+"""Every command in the README and in docs/ is run, as it stands there, in a folder and a home of its own per page.
+
+Where LTX-2's own weights would be used, the tiny model's files stand in for them, under the official names and named by
+`--model`; and where a command names no size, it makes a small video, because two cores run this.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Program
+from weights.tiny_model import tiny_folder
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOT_RUN = {
+    "pip install": "installs",
+    "uv sync": "installs",
+    "uvx hf download": "fetches 90 GB",
+    "uv run pytest": "this very suite",
+    "apt-get install": "changes the machine",
+}
+OFFICIAL = {
+    "ltx-2-tiny-dev.safetensors": "ltx-2-19b-dev.safetensors",
+    "ltx-2-tiny-distilled-lora.safetensors": "ltx-2-19b-distilled-lora-384.safetensors",
+    "ltx-2-tiny-spatial-upscaler-x2.safetensors": "ltx-2-spatial-upscaler-x2-1.0.safetensors",
+    "ltx-2-tiny-temporal-upscaler-x2.safetensors": "ltx-2-temporal-upscaler-x2-1.0.safetensors",
+    "gemma-tiny": "gemma-3-12b",
+}
+SMALL = ("--height", "64", "--width", "96", "--frames", "9")
+SIZES = {"--height", "--width", "--size", "--frames", "-H", "-W"}
+MODEL = ("--model", "weights/ltx-2")
+MAKERS = {"generate", "plan"}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command line in the page's ```bash blocks."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+def test_pages_have_commands() -> None:
+    assert len(commands(ROOT / "README.md")) > 8
+
+
+def official_files(folder: Path) -> None:
+    (folder / "weights" / "ltx-2").mkdir(parents=True)
+    for name, official in OFFICIAL.items():
+        (folder / "weights" / "ltx-2" / official).symlink_to(tiny_folder() / name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page(page: Path, program: Program) -> None:
+    official_files(program.folder)
+    for words in commands(page):
+        line = shlex.join(words)
+        if any(line.startswith(beginning) for beginning in NOT_RUN):
+            continue
+        if words[:2] == ["uv", "run"]:
+            words = words[2:]
+        if words[:2] == ["python", "-m"]:
+            check_module(words[2:])
+            continue
+        assert words[0] == "ltx-relay", line
+        if words[1] == "resume":
+            program.kill_worker(lambda event: event["event"] == "step" and event["stage"] == "stage1")
+        result = program(*words[1:], *stand_ins(words))
+        assert result.code == 0, f"{line}\n{result.err}"
+
+
+def stand_ins(words: list[str]) -> list[str]:
+    """What is added to a command that makes videos."""
+    if words[1] not in MAKERS:
+        return []
+    return [*(() if "--model" in words else MODEL), *(SMALL if SIZES.isdisjoint(words) else ())]
+
+
+def check_module(words: list[str]) -> None:
+    """Programs that take hours: that they are there, and know these flags."""
+    shown = subprocess.run(
+        [sys.executable, "-m", words[0], "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert shown.returncode == 0, shown.stderr
+    for word in words[1:]:
+        assert not word.startswith("--") or word in shown.stdout, f"{words[0]} has no {word}"
+
+
+def inline_commands() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for line in re.findall(r"`ltx-relay ([^`]+)`", text):
+            yield page.name, line
+
+
+@pytest.mark.parametrize(("page", "line"), sorted(set(inline_commands())))
+def test_a_command_in_a_sentence_exists(page: str, line: str, program: Program) -> None:
+    """With all its flags; it may leave things out (`...`)."""
+    words = shlex.split(line)
+    names = [word for word in words if re.fullmatch("[a-z][a-z-]*", word)][:2]
+    page_of_help = next(
+        (shown for count in (2, 1) if (shown := program(*names[:count], "--help")).code == 0), program("--help")
+    )
+    assert page_of_help.code == 0
+    for word in words:
+        assert not word.startswith("--") or re.search(rf"{word}\b", page_of_help.out), f"{page}: no {word} in {line}"
