@@ -91,12 +91,14 @@ def render_rows(count: int, smooth: bool) -> Iterator[tuple[str, Row]]:
         yield "real renders at 48", (measured(lambda index: drawn(sampled, index, **fast), named, True), named)
 
 
-def vae_row(count: int, out: Path) -> Row:
-    """The same clips as they come back from the VAE, in a process with a worker's BLAS."""
-    path, (_, named) = out / "vae.npy", draws(count, SEED)
+def start_vae(count: int, path: Path) -> subprocess.Popen[bytes]:
+    """The same clips through the VAE alone, in a process with a worker's BLAS, while the others are measured."""
     words = [sys.executable, "-m", "benchmarks.quality_vae", str(path), "--count", str(count), "--seed", str(SEED)]
-    subprocess.run(words, check=True, env=dict(worker_environment().variables))
-    clips = np.load(path, mmap_mode="r")
+    return subprocess.Popen(words, env=dict(worker_environment().variables))
+
+
+def vae_row(count: int, path: Path) -> Row:
+    clips, (_, named) = np.load(path, mmap_mode="r"), draws(count, SEED)
     found = [answers_of(clip.astype(np.float32) / np.float32(255), row) for clip, row in zip(clips, named, strict=True)]
     return found, named
 
@@ -144,13 +146,17 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     unknown = set(asked.runs or ()) - set(RUNS)
     if unknown:
-        parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(RUNS)}")
+        parser.error(f"{'; '.join(sorted(unknown))}: there are {'; '.join(RUNS)}")
     smooth = asked.suite == "presets"
     rows: dict[str, Row] = {}
+    through_vae = asked.renders and asked.suite == "baseline"
+    vae = start_vae(asked.renders, asked.out / "vae.npy") if through_vae else None
     if asked.renders and asked.suite != "settings":
         rows |= {f"{name} ({asked.renders})": row for name, row in render_rows(asked.renders, smooth)}
-    if asked.renders and asked.suite == "baseline":
-        rows[f"VAE alone ({asked.renders})"] = vae_row(asked.renders, asked.out)
+    if vae is not None:
+        if vae.wait():
+            raise SystemExit("benchmarks.quality_vae failed.")
+        rows[f"VAE alone ({asked.renders})"] = vae_row(asked.renders, asked.out / "vae.npy")
     prompts = held_out_prompts(PROMPTS[asked.suite] if asked.prompts is None else asked.prompts)
     for name in asked.runs or SUITES[asked.suite]:
         moves = smooth and "CFG" not in name

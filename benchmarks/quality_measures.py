@@ -43,12 +43,17 @@ class Edges:
     width: pixels; the range of what is seen within 8 pixels across the silhouette, divided by its steepest slope. An
     edge that is one pixel's antialiasing has 1.3 to 1.9, one that is blurred over everything that is looked at 16.
     overshoot: how far the background within 6 pixels leaves its own value away from the outline's colour, as a share of
-    the step. residue: root mean square of what is not background 2 to 6 pixels away, as a share of the step.
+    the step. residue: root mean square of what is not background 2 to 6 pixels away, as a share of the step. halo: mean
+    difference from the named scene 6 to 24 pixels away, in levels of 255 (the largest of the three channels; what the
+    whole background differs by is taken off), which sees the rings around an edge that is itself wide. elsewhere: the
+    same farther away.
     """
 
     width: float
     overshoot: float
     residue: float
+    halo: float
+    elsewhere: float
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,12 @@ def _grown(mask: Mask) -> Mask:
 
 def edges(seen: Seen, frames: Iterable[int]) -> Edges | None:
     """Of those frames; None where no silhouette has a measurable edge."""
-    profiles = [_profiles(seen.video[frame], seen.masks[frame], seen.empty) for frame in frames]
-    found = [_edge(profile) for profile in profiles if profile is not None]
+    found = []
+    for frame in frames:
+        picture, mask = seen.video[frame], seen.masks[frame]
+        profile = _profiles(picture, mask, seen.empty)
+        if profile is not None:
+            found.append((*_edge(profile), *_halo(picture - seen.empty, mask)))
     return Edges(*(float(value) for value in np.mean(found, 0))) if found else None
 
 
@@ -140,6 +149,22 @@ def _edge(across: Floats) -> tuple[float, float, float]:
     overshoot = np.clip(-across[:, _between(1, 6)], 0, None).max(1)
     residue = np.sqrt((across[:, _between(2, 6)] ** 2).mean(1))
     return float(np.median(width)), float(np.median(overshoot)), float(np.median(residue))
+
+
+def _halo(difference: Floats, mask: Mask) -> tuple[float, float]:
+    """Mean difference from the scene in a ring around the object and outside of it, levels of 255."""
+    height, width = mask.shape
+    coarse = mask.reshape(1, height // 2, 2, width // 2, 2).any((2, 4))
+    rings = []
+    for grow in (3, 9):
+        for _ in range(grow):
+            coarse = _grown(coarse)
+        rings.append(coarse[0].repeat(2, 0).repeat(2, 1))
+    near, far = rings[1] & ~rings[0], ~rings[1]
+    if not near.any() or not far.any():
+        return math.nan, math.nan
+    away = np.abs(difference - np.median(difference[far], axis=0)).max(-1) * 255
+    return float(away[near].mean()), float(away[far].mean())
 
 
 def _between(low: float, high: float) -> slice:

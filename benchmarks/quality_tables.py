@@ -84,11 +84,19 @@ def edges(rows: Rows) -> str:
         values = [mean((answer[what] for answer in found), form) for what, form in _EDGES]
         return [name, *values, f"{len(found)} of {len(row[0])}"]
 
-    heads = ["", "edge width, pixels", "overshoot", "residue", "videos with an edge"]
+    heads = [
+        "",
+        "edge width, pixels",
+        "overshoot",
+        "residue",
+        "halo, of 255",
+        "elsewhere, of 255",
+        "videos with an edge",
+    ]
     return table(heads, (cells(name, row) for name, row in rows.items()))
 
 
-_EDGES = (("width", ".2f"), ("overshoot", ".3f"), ("residue", ".3f"))
+_EDGES = (("width", ".2f"), ("overshoot", ".3f"), ("residue", ".3f"), ("halo", ".2f"), ("elsewhere", ".2f"))
 
 
 def smoothness(rows: Rows) -> str:
@@ -146,7 +154,7 @@ _DOUBLED, _FADED = ("as it is", "doubled"), ("as it is", "cross-faded")
 _COMPARISONS: Sequence[tuple[str, str, str, Callable[[Answers], float | None], bool]] = (
     ("edge width", "two-stage", "draft", lambda answer: answer["width"], False),
     ("edge width", "max", "two-stage", lambda answer: answer["width"], False),
-    ("overshoot", "two-stage", "draft", lambda answer: answer["overshoot"], False),
+    ("halo", "two-stage", "draft", lambda answer: answer["halo"], False),
     ("judder against every frame twice", "max", "two-stage", _shown("judder", *_DOUBLED), True),
     ("change against every frame twice", "max", "two-stage", _shown("change", *_DOUBLED), True),
     ("judder against cross-fading", "max", "two-stage", _shown("judder", *_FADED), True),

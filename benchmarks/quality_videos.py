@@ -25,6 +25,7 @@ from training.world import captions, scenes
 from training.world.captions import Combination
 from training.world.measure import measure
 
+EDGES = tuple(field.name for field in dataclasses.fields(measures.Edges))
 HEIGHT, WIDTH, FRAMES, FPS = 256, 384, 25, 24
 """Of two stages with the tiny model; what is smaller is enlarged to it before it is measured."""
 TINY = WeightsChoice(model="tiny")
@@ -118,7 +119,7 @@ def answers_of(video: Floats, combination: Combination, *, smooth: bool = False)
     times = round((len(video) - 1) / (FRAMES - 1))  # of 24 frames a second
     found: Answers = dataclasses.asdict(measure(video, combination))
     edges = measures.edges(seen, range(0, len(video), 4 * times))  # the same instants of either rate
-    found |= dict.fromkeys(("width", "overshoot", "residue")) if edges is None else dataclasses.asdict(edges)
+    found |= dict.fromkeys(EDGES) if edges is None else dataclasses.asdict(edges)
     turns = measures.turning(seen, FPS * times)
     found |= {"rate": turns and turns.rate, "spins": None if turns is None else turns.spins}
     if smooth:

@@ -90,8 +90,8 @@ class Run:
         return state
 
     def status(self) -> str:
-        """The status of the state, but `interrupted` when nobody is left who runs it."""
-        return _status(self.state())
+        """The status of the state, but `interrupted` when nobody is left who runs it; see `under_way`."""
+        return _status(self, self.state())
 
     def claim(self) -> None:
         """This process goes on with the run. UsageError while another one is at it."""
@@ -245,15 +245,7 @@ def list_runs(home: Home) -> list[RunSummary]:
 def under_way(run: Run) -> bool:
     """Whether a run that says `running` still is: one of another machine is, as long as it writes events."""
     state = run.state()
-    if state.status != "running":
-        return False
-    lives = alive(state.owner)
-    if lives is not None:
-        return lives
-    try:
-        return time.time() - os.stat(run.folder / "events.jsonl").st_mtime < _FOREIGN_SILENCE
-    except OSError:
-        return False
+    return state.status == "running" and _lives(run, state)
 
 
 def delete_run(home: Home, run: Run) -> None:
@@ -296,14 +288,24 @@ def _age_order(summary: RunSummary) -> tuple[str, float, str]:
     return (summary.id[:15], summary.created, summary.id)
 
 
-def _status(state: RunState) -> str:
-    return "interrupted" if state.status == "running" and alive(state.owner) is False else state.status
+def _status(run: Run, state: RunState) -> str:
+    return "interrupted" if state.status == "running" and not _lives(run, state) else state.status
+
+
+def _lives(run: Run, state: RunState) -> bool:
+    lives = alive(state.owner)
+    if lives is not None:
+        return lives
+    try:
+        return time.time() - os.stat(run.folder / "events.jsonl").st_mtime < _FOREIGN_SILENCE
+    except OSError:
+        return False
 
 
 def _summary(run: Run) -> RunSummary:
     try:
         state = run.state()
-        return RunSummary(run.id, _status(state), state.created, state.updated, state.outputs)
+        return RunSummary(run.id, _status(run, state), state.created, state.updated, state.outputs)
     except RelayError as error:
         status = "newer" if isinstance(error, UsageError) else "damaged"
         return RunSummary(run.id, status, 0.0, 0.0, problem=error.message)

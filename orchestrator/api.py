@@ -29,7 +29,7 @@ from orchestrator.plan_report import PlanReport, describe
 from orchestrator.prepare import Prepared, prepare
 from orchestrator.recipe import Recipe, WeightsChoice, check_type
 from orchestrator.recipe_files import read_recipe
-from orchestrator.run import RunResult
+from orchestrator.relay_run import RunResult
 from orchestrator.run import generate as carry_out
 from orchestrator.run import resume as go_on
 from orchestrator.settings import Settings, with_recipe

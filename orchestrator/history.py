@@ -47,16 +47,21 @@ class Entry:
     seconds: float
 
 
-def ratio(entries: Sequence[Entry], backend: str, stage: str, predicted: int) -> float:
-    """Measured / predicted to expect: the largest of the recent ones of like size, within bounds; 1 without any."""
-    alike = [
-        entry.measured / entry.predicted
+def ratio(entries: Sequence[Entry], backend: str, stage: str, weights: int, predicted: int) -> float:
+    """Measured / predicted to expect: the largest of the recent ones of like size, within bounds; 1 without any.
+
+    Those with the same weights, where there are any: another model, or another dtype, says less.
+    """
+    likely = [
+        entry
         for entry in entries
         if (entry.backend, entry.stage) == (backend, stage)
         and entry.predicted > 0
         and entry.measured > 0
         and predicted / ALIKE <= entry.predicted <= predicted * ALIKE
     ]
+    same = [entry for entry in likely if entry.weights == weights]
+    alike = [entry.measured / entry.predicted for entry in same or likely]
     return min(HIGHEST, max(LOWEST, *alike[-RECENT:])) if alike else 1.0
 
 

@@ -20,7 +20,9 @@ MOST_VALUES = 1 << 30
 """Of one array: kernels index with 32 bits, and some multiply before they divide."""
 PIECE_VALUES = 1 << 22
 """As in workers/networks/upsampler.py; a test compares them."""
-_UNFOLDED = 27
+_UNFOLDED_BYTES = (27 + 4) * 4
+"""For an input value where a convolution unfolds it, with copies of input and result: MLX does that in float32,
+whatever it computes in."""
 _PIXEL = 3 * 4
 """Bytes of a pixel in float32."""
 
@@ -59,7 +61,7 @@ def decoder_values(config: DecoderConfig, tile: LatentShape) -> int:
 def decoder_activations(config: DecoderConfig, tile: LatentShape, backend: Backend, dtype: str) -> int:
     """Bytes at the peak of decoding one tile, with its pixels in float32."""
     size = ITEM_BYTES[dtype]
-    unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED
+    unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED_BYTES // ITEM_BYTES[dtype]
     layers = list(decoder_layers(config, tile))
     peaks = []
     for layer in layers[:-1]:
@@ -125,7 +127,7 @@ def encoder_values(config: EncoderConfig, tile: LatentShape) -> int:
 def encoder_activations(config: EncoderConfig, tile: LatentShape, backend: Backend, dtype: str) -> int:
     """Bytes at the peak of encoding one tile, with its pixels in float32 besides."""
     size = ITEM_BYTES[dtype]
-    unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED
+    unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED_BYTES // ITEM_BYTES[dtype]
     peaks: list[float] = []
     layers = list(encoder_layers(config, tile))
     for index, layer in enumerate(layers):
@@ -146,7 +148,7 @@ def upsampler_activations(config: UpsamplerConfig, latent: LatentShape, backend:
     up = config.ratio[0]
     grown = (2 if config.time else 1) * latent.height * latent.width * up * up * config.width
     count = max(1, min(latent.frames, PIECE_VALUES // grown))
-    unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED
+    unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED_BYTES // ITEM_BYTES[dtype]
     # A piece is read with a frame of either neighbour, and its result made twice: with and without what is added.
     pieces = grown * (backend.piece_units * (3 * count + 2) + unfolded * count)
     before = latent.frames * latent.height * latent.width * config.width

@@ -120,7 +120,7 @@ def _identify_folder(path: Path) -> WeightsFile:
             f"{path} is an LTX-2 model in the diffusers layout, whose files are not read here.",
             advice="Use the single checkpoint file of the same repository, e.g. ltx-2-19b-dev.safetensors.",
         )
-    if not (path / CONFIG).exists() and any(path.glob("*.safetensors")):
+    if not (path / CONFIG).exists() and any(path.glob("[!.]*.safetensors")):
         raise WeightsError(f"{path} is a folder of weights files; name one of the files.")
     folder = read_folder(path)
     _check_quantization(path, folder.config)

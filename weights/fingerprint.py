@@ -1,10 +1,11 @@
 """What identifies the content of a weights file without reading 40 GB of it.
 
-Guarantees: the fingerprint depends on content only, never on name, place or time; it changes with any change of the
-header or the size, and with changes of the sampled parts; a file of up to 64 MiB is hashed whole. A flipped bit between
-the samples of a larger file is not noticed. A file in a Hugging Face cache has its SHA-256 in its blob's name, which is
-taken with header and size. A memo (a text file, a line for each fingerprint) keeps what was computed, for as long as
-the file system says that the file is the same; a damaged, full or unwritable memo costs time only.
+Guarantees: the fingerprint depends on content only, never on name, place or time, but for one thing: a file in a
+Hugging Face cache has its SHA-256 in its blob's name, which is taken with header and size, so a copy elsewhere has
+another. It changes with any change of the header or the size, and with changes of the sampled parts; a file of up to
+64 MiB is hashed whole. A flipped bit between the samples of a larger file is not noticed. A memo (a text file, a line
+for each fingerprint) keeps what was computed, for as long as the file system says that the file is the same; a damaged,
+full or unwritable memo costs time only.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def unchanged(path: Path | str, signature: Signature) -> bool:
 
 
 def _folder(path: Path, memo: Path | None) -> str:
-    weights = sorted(entry.name for entry in path.iterdir() if entry.suffix == ".safetensors")
+    weights = sorted(entry.name for entry in path.glob("[!.]*.safetensors"))
     names = [name for name in (CONFIG, *_TOKENIZER_FILES) if (path / name).is_file()] + weights
     if not weights:
         raise WeightsError(f"{path} holds no weights.")
@@ -73,12 +74,14 @@ def _folder(path: Path, memo: Path | None) -> str:
 def _file(path: Path, memo: Path | None) -> str:
     with open(path, "rb") as file:
         before = os.fstat(file.fileno())
+        blob = _blob(path)
+        if blob:  # costs a header; by the memo's key it could be taken for the blob under its own name
+            memo = None
         key = f"{before.st_dev}:{before.st_ino}:{before.st_size}:{before.st_mtime_ns}:{before.st_ctime_ns}"
         known = {} if memo is None else _read_memo(memo)
         if key in known:
             return known[key]
         digest = hashlib.sha256(_DOMAIN + f"{before.st_size}\n".encode())
-        blob = _blob(path)
         for start, length in _header(file.fileno(), before.st_size) if blob else _parts(file.fileno(), before.st_size):
             _update(digest, file.fileno(), start, length)
         digest.update(blob.encode())

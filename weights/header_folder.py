@@ -93,7 +93,7 @@ def _is_there(path: Path) -> bool:
 def _only_file(path: Path) -> Path:
     if (path / SINGLE).exists():
         return path / SINGLE
-    files = sorted(path.glob("*.safetensors"))
+    files = sorted(path.glob("[!.]*.safetensors"))
     if len(files) == 1:
         return files[0]
     if not files:

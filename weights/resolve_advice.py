@@ -34,14 +34,12 @@ _FLAGS: Mapping[str, str] = {
 
 
 def nothing_advice(version: str, roles: Sequence[str], folder: Path, text: bool = True) -> str:
-    """When there are no weights at all: all ways out. text: whether the text encoder is needed too."""
-    if not text:
-        return f"Fetch them: {fetch(version, roles, folder)}; or try it with the bundled tiny model: --model tiny."
-    ours, theirs = download(version, roles, folder), f"{fetch(version, roles, folder)} and {fetch_gemma(folder)}"
-    return (
-        f"{ours} says how large they are and fetches them; so do {theirs}. "
-        "Or try the flow with the bundled tiny model: --model tiny."
-    )
+    """When there are no weights at all: all ways out. text: whether the text encoder is needed too, as by a preset."""
+    theirs = fetch(version, roles, folder) + (f" and {fetch_gemma(folder)}" if text else "")
+    ways = f"Fetch them: {theirs}."
+    if text:
+        ways = f"{download(version, roles, folder)} says how large they are and fetches them; so do {theirs}."
+    return f"{ways} Or try the flow with the bundled tiny model: --model tiny."
 
 
 def download(version: str, roles: Sequence[str], folder: Path) -> str:

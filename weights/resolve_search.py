@@ -104,7 +104,8 @@ def _candidates(folder: Path) -> list[Path]:
     try:
         if (folder / CONFIG).exists():
             return [folder]
-        entries = sorted(folder.iterdir())
+        # Without what macOS keeps beside files on other systems' disks: `._name.safetensors`.
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:
         return []
     files = [path for path in entries if path.suffix == ".safetensors"]

@@ -45,7 +45,7 @@ def files_of(path: Path) -> list[Path]:
     """The file itself; or a text encoder's folder, and what it holds of weights, config and tokenizer."""
     if not path.is_dir():
         return [path]
-    return [path, *sorted(path.glob("*.safetensors")), *(path / name for name in SMALL if (path / name).is_file())]
+    return [path, *sorted(path.glob("[!.]*.safetensors")), *(path / name for name in SMALL if (path / name).is_file())]
 
 
 def published(path: Path) -> str | None:

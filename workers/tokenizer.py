@@ -19,16 +19,23 @@ MAX_BYTES = 200_000_000
 DEFAULT_BOS = 2
 
 
-def encode(folder: Path, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each prompt. WeightsError when the folder has no tokenizer, or one that cannot be read."""
+def encode(
+    folder: Path, prompts: Sequence[str], on_cut: Callable[[int, int], None] = lambda index, tokens: None
+) -> list[list[int]]:
+    """Token ids of each prompt. WeightsError when the folder has no tokenizer, or one that cannot be read.
+
+    on_cut: called with a prompt's index and its tokens when they are more than the model reads.
+    """
     bos = bos_id(folder)
     found = []
     with named(folder):
         ids_of = open_tokenizer(folder)
         encoded = [ids_of(prompt.strip()) for prompt in prompts]
-    for ids in encoded:
+    for index, ids in enumerate(encoded):
         while ids[:1] == [bos]:
             ids = ids[1:]
+        if len(ids) >= MAX_TOKENS:
+            on_cut(index, 1 + len(ids))
         found.append([bos, *ids][:MAX_TOKENS])
     return found
 

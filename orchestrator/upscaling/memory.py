@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.display.words import memory_size, stage_label
-from orchestrator.history import ratio
 from orchestrator.machine import Machine
 from orchestrator.memory import Network, Work, predict
 from orchestrator.memory_backends import BACKENDS, CPU, Backend
 from orchestrator.memory_budget import total_for_tiles
-from orchestrator.memory_plan import StageMemory, choose_tiles, stage_memory
+from orchestrator.memory_plan import StageMemory, choose_tiles
 from orchestrator.memory_tiles import Tiles, choose_encode, encode_cut, encode_normal, normal, stated_budget
 from orchestrator.memory_video import MOST_VALUES, encoder_values
-from orchestrator.planning import Means
+from orchestrator.planning import Means, plan_work
 from orchestrator.sizes import LatentShape
 from orchestrator.upscaling.chunks import LENGTHS, OVERLAP, padded
 from orchestrator.upscaling.geometry import Sizes
@@ -122,12 +121,7 @@ def _tiles(
 
 def plan_works(found: Mapping[str, Work], given: Means) -> dict[str, StageMemory]:
     """How each stage is held, and what it is predicted to take."""
-    made = {}
-    for name, work in found.items():
-        likely = predict(work, given.backend).peak
-        correction = ratio(given.history, given.backend.name, name, min(likely, given.budget.bytes))
-        made[name] = stage_memory(work, given.backend, given.budget, correction)
-    return made
+    return {name: plan_work(work, given) for name, work in found.items()}
 
 
 def check(stages: Mapping[str, StageMemory], missing: Sequence[str]) -> None:

@@ -15,11 +15,9 @@ from cache.videos import deliver, find_video
 from orchestrator.disk import MARGIN, VIDEO_BYTES_PER_PIXEL, check_room
 from orchestrator.display.words import count, frame_rate
 from orchestrator.interrupts import Interrupts
-from orchestrator.memory_plan import StageMemory
 from orchestrator.pipeline import StagePlan, latent_bytes, needed
 from orchestrator.prepare import Prepared
-from orchestrator.run import OnEvent, RelayRun, RunResult
-from orchestrator.supervisor import WorkerEnd
+from orchestrator.relay_run import OnEvent, RelayRun, RunResult
 from orchestrator.upscaling.prepare import PreparedUpscale, check_memory, prepare
 from orchestrator.upscaling.recipe import upscale_from_dict
 from weights.errors import ArtifactError, UsageError
@@ -68,16 +66,12 @@ class UpscaleRun(RelayRun):
         """An hour has hundreds of chunks, and a process few files: who has the first and the last has the stage."""
         return list(dict.fromkeys([stage.items[0].key, stage.items[-1].key]))
 
-    def smaller_tiles(self, memory: StageMemory, end: WorkerEnd) -> StagePlan | None:
-        """Other tiles would be other chunks, all of them: that is for a new run to say, with --memory or --tiles."""
-        return None
-
-    def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
+    def unkeyed_params(self, stage: str) -> dict[str, Any]:
         """Where the video lies, for those who read it; what is written into the new one."""
         recipe, facts = self.upscale.recipe, self.upscale.facts
-        if stage.name == "encode":
+        if stage == "encode":
             return {"video": recipe.video, "bytes": facts.bytes}
-        if stage.name == "join":
+        if stage == "join":
             return {"video": recipe.video, "title": "", "comment": comment(self.upscale)}
         return {}
 
@@ -86,7 +80,7 @@ class UpscaleRun(RelayRun):
         width, height = prepared.sizes.size
         sweep_home(prepared.home)
         outputs = self.register()
-        missing = needed(prepared.relay, self.present)
+        missing = self.results.missing(prepared.relay)
         self.emit(
             "run_started",
             stages=[

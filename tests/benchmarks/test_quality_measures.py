@@ -123,6 +123,21 @@ def test_ringing_is_measured_and_a_clean_edge_has_none():
     assert rung.overshoot > 0.1
 
 
+def test_rings_farther_away_make_a_halo():
+    named = combination("circle", "still")
+    video, _ = render(named)
+    clean = measures.edges(measures.see(video, named), (12,))
+    empty = measures.empty_scene(256, 384, named.background)
+    wide = empty + blurred(video[12:13], 60)[0] - blurred(np.broadcast_to(empty, (1, *empty.shape)), 60)[0]
+    video[12] = np.where(measures.see(video, named).masks[12][..., None], video[12], wide)
+    rung = measures.edges(measures.see(video, named), (12,))
+    assert clean is not None
+    assert rung is not None
+    assert clean.halo < 0.1
+    assert rung.halo > 2
+    assert rung.halo > 3 * rung.elsewhere
+
+
 def test_stars_of_the_sky_are_no_part_of_the_object():
     named = combination("circle", "still", "night", "red")
     video, _ = render(named)

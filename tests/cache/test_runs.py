@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache import runs
+from cache.durable import publish_text
 from cache.home import Home, open_home, sweep_home
 from cache.processes import alive
 from cache.records import LIMIT, read_json, sealed
@@ -437,3 +439,18 @@ def test_a_full_disk(small_disk: Path) -> None:
     (small_disk / "filler").unlink()
     run.append_event({"event": "last"})
     assert list(run.read_events())[-1] == {"event": "last"}
+
+
+def test_a_run_of_another_machine_is_interrupted_when_it_was_silent_for_a_day(home: Home) -> None:
+    """A Mac is another machine too, once its host name has changed with the network."""
+    run = create_run(home, {"prompt": "a"}, "a")
+    run.append_event({"event": "step"})
+    publish_text(run.folder / "state.json", runs._json({**run.state().to_json(), "owner": "00000000-1-1"}))
+    assert run.status() == "running"
+    (summary,) = list_runs(home)
+    assert summary.status == "running"
+    long_ago = time.time() - 25 * 3600
+    os.utime(run.folder / "events.jsonl", (long_ago, long_ago))
+    assert run.status() == "interrupted"
+    (summary,) = list_runs(home)
+    assert summary.status == "interrupted"

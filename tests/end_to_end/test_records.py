@@ -155,8 +155,8 @@ def test_a_failed_run_has_a_report_too(program: Any) -> None:
 
 def test_a_report_that_cannot_be_written_ends_no_run(program: Any) -> None:
     code = (
-        "from orchestrator.report import write; from orchestrator import run, cli; "
-        "run.write_report = lambda *a, **k: 1 / 0; "
+        "from orchestrator.report import write; from orchestrator import cli, relay_run; "
+        "relay_run.write_report = lambda *a, **k: 1 / 0; "
         f"raise SystemExit(cli.main(['generate', 'a', *{SMALL!r}, '--stop-after', 'text']))"
     )
     ended = subprocess.run(

@@ -15,20 +15,28 @@ ENTRY = Entry("cpu", "stage1", 1000, 950, 77, 0.0, 2e9, 10.0)
 
 def test_the_largest_of_the_recent_ratios_counts() -> None:
     entries = [replace(ENTRY, measured=measured) for measured in (1200, 940, 1010, 990, 960, 950)]
-    assert ratio(entries, "cpu", "stage1", 1000) == 1.01, "the first is too long ago"
-    assert ratio(entries[:3], "cpu", "stage1", 1000) == 1.2
+    assert ratio(entries, "cpu", "stage1", ENTRY.weights, 1000) == 1.01, "the first is too long ago"
+    assert ratio(entries[:3], "cpu", "stage1", ENTRY.weights, 1000) == 1.2
 
 
 @pytest.mark.parametrize(
     ("backend", "stage", "predicted"), [("metal", "stage1", 1000), ("cpu", "stage2", 1000), ("cpu", "stage1", 2100)]
 )
 def test_only_like_runs_count(backend: str, stage: str, predicted: int) -> None:
-    assert ratio([replace(ENTRY, measured=1200)], backend, stage, predicted) == 1.0
+    assert ratio([replace(ENTRY, measured=1200)], backend, stage, ENTRY.weights, predicted) == 1.0
+
+
+def test_the_same_weights_count_before_others() -> None:
+    """A run in another dtype that was predicted badly must not spoil what is known of this one."""
+    other = replace(ENTRY, weights=ENTRY.weights * 2, measured=1200)
+    own = [replace(ENTRY, measured=950)]
+    assert ratio([*own, other, other], "cpu", "stage1", ENTRY.weights, 1000) == 0.95
+    assert ratio([other], "cpu", "stage1", ENTRY.weights, 1000) == 1.2, "better than nothing"
 
 
 def test_the_correction_is_bounded() -> None:
-    assert ratio([replace(ENTRY, measured=9000)], "cpu", "stage1", 1000) == HIGHEST
-    assert ratio([replace(ENTRY, measured=10)], "cpu", "stage1", 1000) == LOWEST
+    assert ratio([replace(ENTRY, measured=9000)], "cpu", "stage1", ENTRY.weights, 1000) == HIGHEST
+    assert ratio([replace(ENTRY, measured=10)], "cpu", "stage1", ENTRY.weights, 1000) == LOWEST
 
 
 def test_time_follows_the_work() -> None:

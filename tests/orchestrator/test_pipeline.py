@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.home import Home
+from orchestrator import pipeline
 from orchestrator.pipeline import Sources, StagePlan, needed, relay
 from orchestrator.prepare import find_weights, model_facts
 from orchestrator.recipe import Recipe, WeightsChoice
 from orchestrator.settings import Settings, check, settle
-from weights.resolve import WeightsSet
+from weights.resolve import LoraUse, WeightsSet
+from weights.tiny_model import tiny_folder
 from workers.protocol import Item
 
 CHOICE = WeightsChoice(model="tiny")
@@ -147,6 +149,63 @@ def test_numerics_tiles_weights_and_container_are_in_the_keys(weights: WeightsSe
     assert other["stage1"] == same_names["stage1"]
     assert other["stage2"] != same_names["stage2"]
     assert keys(stages_of(weights, recipe, home=Home(Path("/elsewhere")))) == base, "a home's place changes no bit"
+
+
+LORA = str(tiny_folder() / "ltx-2-tiny-distilled-lora.safetensors")
+OTHER = "/a/style.safetensors"
+
+
+def test_loras_with_their_strengths_and_order_are_in_the_keys(weights: WeightsSet) -> None:
+    """Their sum is rounded in the order in which they are named."""
+
+    def with_loras(stage1: tuple[tuple[str, float], ...], stage2: tuple[tuple[str, float], ...]) -> dict[str, Any]:
+        uses = {
+            name: replace(model, loras=tuple(LoraUse(Path(path), strength) for path, strength in loras))
+            for name, model, loras in (("stage1", weights.stage1, stage1), ("stage2", weights.stage2, stage2))
+            if model is not None
+        }
+        changed = replace(weights, stage1=uses["stage1"], stage2=uses["stage2"])
+        return keys(stages_of(changed, make(weights)))
+
+    one, two = ((LORA, 1.0),), ((LORA, 1.0), (OTHER, 0.5))
+    sets: tuple[tuple[tuple[str, float], ...], ...] = (
+        (), one, ((LORA, 0.9),), ((LORA, -1.0),), ((OTHER, 1.0),), two, two[::-1], ((LORA, 0.5), (OTHER, 1.0)),
+    )  # fmt: skip
+    assert len({with_loras(loras, one)["stage1"] for loras in sets}) == len(sets)
+    second = [with_loras(one, loras) for loras in sets]
+    assert len({found["stage2"] for found in second}) == len(sets)
+    assert len({found["stage1"] for found in second}) == 1, "stage 2's LoRAs change nothing before it"
+    assert len({found["text"] for found in second}) == 1
+
+
+def test_blocks_of_stg_are_in_the_keys(weights: WeightsSet) -> None:
+    found = [keys(stages_of(weights, make(weights, stg=1.0, stg_blocks=blocks))) for blocks in ((1,), (2,), (1, 2))]
+    assert len({one["stage1"] for one in found}) == 3
+    assert len({one["text"] for one in found}) == 1
+
+
+def test_a_rescale_counts_where_stg_alone_guides(weights: WeightsSet) -> None:
+    def stage1(**asked: Any) -> tuple[str, ...]:
+        return keys(stages_of(weights, make(weights, cfg=1.0, **asked)))["stage1"]
+
+    assert stage1(stg=1.0, guidance_rescale=0.7) != stage1(stg=1.0)
+    assert stage1(guidance_rescale=0.7) == stage1()
+
+
+def test_a_stage_whose_numbers_changed_is_computed_again(weights: WeightsSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(stages_of(weights, make(weights)))
+    for index, name in enumerate(before):
+        with monkeypatch.context() as patch:
+            patch.setitem(pipeline.CODE_VERSIONS, name, 99)
+            after = keys(stages_of(weights, make(weights)))
+        assert [stage for stage in after if after[stage] != before[stage]] == list(before)[index:]
+
+
+def test_how_weights_are_held_is_in_the_key_of_each_stage_that_denoises(weights: WeightsSet) -> None:
+    """Also where the stage before is the same."""
+    plain, quantised = (stages_of(weights, make(weights, quantize=bits)) for bits in (None, 8))
+    for name in ("stage1", "stage2"):
+        assert quantised[name].params == {**plain[name].params, "quantize": 8}
 
 
 def test_half_precision_is_never_for_text(weights: WeightsSet) -> None:

@@ -123,6 +123,20 @@ def test_a_file_in_a_hugging_face_cache(large: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("clock")
+def test_a_cached_file_has_one_fingerprint_whatever_was_hashed_before(large: Path, tmp_path: Path) -> None:
+    """Its blob by its own name is the same file, and has another."""
+    blob = tmp_path / "blobs" / ("ab" * 32)
+    blob.parent.mkdir()
+    os.link(large, blob)
+    (tmp_path / "x.safetensors").symlink_to(blob)
+    expected = fingerprint(tmp_path / "x.safetensors"), fingerprint(blob)
+    for number, order in enumerate([(0, 1), (1, 0)]):
+        memo, paths = tmp_path / f"memo {number}", (tmp_path / "x.safetensors", blob)
+        found = {index: fingerprint(paths[index], memo) for index in order}
+        assert (found[0], found[1]) == expected
+
+
+@pytest.mark.usefixtures("clock")
 def test_the_memo_saves_reading(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memo = tmp_path / "home" / "fingerprints.json"
     first = fingerprint(large, memo)

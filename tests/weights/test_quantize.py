@@ -166,3 +166,13 @@ def test_what_is_decoded_for_a_visit_is_decoded_once() -> None:
     visit = Decoded(held)
     assert dense(visit, "a", 64, mx.float32) is dense(visit, "a", 64, mx.float32)
     assert mx.array_equal(dense(visit, "a", 64, mx.float32), dense(held, "a", 64, mx.float32)).item()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("value", [0.0, 0.5, -3.0])
+def test_a_group_of_equal_values_has_a_scale_to_divide_by(bits: int, value: float) -> None:
+    """Nought divided by nought would be a code that depends on the processor."""
+    made = quantise(mx.full((2, 64), value, dtype=mx.bfloat16), bits)
+    assert mx.array_equal(made.scales, mx.ones_like(made.scales))
+    assert not made.packed.any().item()
+    assert mx.array_equal(dequantise(*made, 64), mx.full((2, 64), value, dtype=mx.bfloat16))

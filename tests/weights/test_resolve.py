@@ -11,6 +11,7 @@ import pytest
 
 from tests.weights.sparse import inventory, metadata_of, write_inventory, write_sparse
 from weights.errors import WeightsError
+from weights.fingerprint import fingerprint
 from weights.header import read_header
 from weights.resolve import (
     LoraRequest,
@@ -22,6 +23,7 @@ from weights.resolve import (
     resolve_upscaler,
 )
 from weights.tiny_model import tiny_folder
+from weights.verify import files_of
 
 DEV, DISTILLED = "ltx-2-19b-dev", "ltx-2-19b-distilled"
 LORA = "ltx-2-19b-distilled-lora-384"
@@ -423,3 +425,17 @@ def test_upscaling_keeps_versions_apart(shelf) -> None:
 def test_upscaling_with_the_tiny_model() -> None:
     found = resolve_upscaler(WeightsRequest(model="tiny"), "spatial-upscaler", ())
     assert found.vae.path.parent == found.upscaler.path.parent == tiny_folder()
+
+
+def test_what_macos_keeps_beside_files_is_no_weights_file(shelf) -> None:
+    """On a disk with another system's format each file has a `._NAME` beside it."""
+    place = shelf(DEV, LORA, *UPSCALERS, GEMMA)
+    before, seen = find(two_stage=True, temporal=True), fingerprint(place / GEMMA)
+    for path in [*place.glob("*.safetensors"), *(place / GEMMA).iterdir()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\26\7" + bytes(4092))
+    (place / f"._{GEMMA}").write_bytes(bytes(4096))
+    for name in ("._ltx-2.3-22b-dev", "._ltx-2-19b-distilled"):
+        (place / f"{name}.safetensors").write_bytes(bytes(4096))
+    assert find(two_stage=True, temporal=True) == before
+    assert fingerprint(place / GEMMA) == seen
+    assert not [path for path in files_of(place / GEMMA) if path.name.startswith(".")]

@@ -6,11 +6,19 @@ No stage of a run: `ltx-relay weights quantize` starts it. The copy gets its nam
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from pathlib import Path
 
-from cache.durable import commit, make_folder, publish_chunks, publish_text, remove, temporary_path, write_error
+from cache.durable import (
+    commit,
+    make_folder,
+    publish_bytes,
+    publish_chunks,
+    publish_text,
+    remove,
+    temporary_path,
+    write_error,
+)
 from weights.catalogue import CHECKPOINT
 from weights.header_folder import CONFIG, INDEX
 from weights.header_json import read_json
@@ -75,7 +83,7 @@ def write_folder(planned: QuantizePlan, output: Path, progress: Progress) -> Non
             publish_text(folder / INDEX, json.dumps(index, indent=2))
         for entry in sorted(planned.path.iterdir()):
             if entry.suffix != ".safetensors" and entry.name not in (CONFIG, INDEX) and entry.is_file():
-                shutil.copyfile(entry, folder / entry.name)
+                publish_bytes(folder / entry.name, entry.read_bytes())
         commit(folder, output)
     except BaseException as error:
         remove(folder)

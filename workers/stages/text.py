@@ -57,7 +57,14 @@ def encode_prompts(
     encoder = select(Path(use.path), "gemma")
     projected = select(Path(job.use("projection").path), "projection")
     check_text_encoder(projected, encoder)
-    ids = tokenizer.encode(Path(use.path), prompts)
+
+    def cut(index: int, tokens: int) -> None:
+        which = "prompt" if index == 0 else "negative prompt"
+        context.warn(
+            f"The {which} has {tokens:,} tokens; the model reads {tokenizer.MAX_TOKENS:,}, and its end is left out."
+        )
+
+    ids = tokenizer.encode(Path(use.path), prompts, cut)
     config, total = encoder.config, encoder.config.num_hidden_layers
     context.emit("loading", role="gemma", path=use.path, bytes=encoder.bytes)
     began = time.monotonic()
