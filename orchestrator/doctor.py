@@ -80,7 +80,7 @@ def examine(looks: Iterable[tuple[str, Look]]) -> Iterator[Finding]:
 
 def looks(home: Path, self_test: bool = True) -> list[tuple[str, Look]]:
     """All of them. home: where results would be kept."""
-    from orchestrator import doctor_files, doctor_test
+    from orchestrator import doctor_files, doctor_video
 
     found: list[tuple[str, Look]] = [
         ("system", lambda: system_findings(read_system())),
@@ -90,7 +90,7 @@ def looks(home: Path, self_test: bool = True) -> list[tuple[str, Look]]:
         ("weights", doctor_files.weights_findings),
         ("power", doctor_files.power_findings),
     ]
-    return [*found, ("self-test", doctor_test.self_test)] if self_test else found
+    return [*found, ("self-test", doctor_video.self_test)] if self_test else found
 
 
 def words(error: BaseException) -> str:

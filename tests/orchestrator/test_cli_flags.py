@@ -321,7 +321,7 @@ def test_fp16_replaces_the_dtype_of_the_recipe(asked: Asked, tmp_path: Path) -> 
     [
         (b"{", "not JSON"),
         (b"[]", "not a recipe"),
-        (b"\xff\xfe\x00", "neither text"),
+        (b"\xff\xfe\x00", "it is not text, and no video"),
         (b'{"format": 99, "prompt": ""}', "format 99"),
         (b" " * (5 << 20), "not a recipe"),
     ],

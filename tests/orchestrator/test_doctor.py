@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import doctor_files, doctor_test
+from orchestrator import doctor_files, doctor_video
 from orchestrator.doctor import (
     Finding,
     System,
@@ -139,13 +139,14 @@ def test_a_home_that_is_a_file(tmp_path: Path) -> None:
 
 def test_what_a_self_test_says() -> None:
     done = '{"event": "stage_done", "stage": "stage1", "mlx_peak": 1, "process_peak": 94371840}\n'
-    good = doctor_test.verdict(0, done + '{"event": "run_done", "seconds": 4.9}\n', "", there=True)
+    good = doctor_video.verdict(0, done + '{"event": "run_done", "seconds": 4.9}\n', "", there=True)
     assert (good.state, good.message) == ("ok", "a video with the tiny model in 4.9 s (stage 1), peak 90 MB")
-    bad = doctor_test.verdict(7, 'x\n{"event": "error", "message": "It broke.", "advice": "Mend it."}', "", there=False)
+    error = 'x\n{"event": "error", "message": "It broke.", "advice": "Mend it."}'
+    bad = doctor_video.verdict(7, error, "", there=False)
     assert (bad.state, bad.advice) == ("problem", "Mend it.")
     assert "(exit code 7): It broke" in bad.message
-    assert "it printed nothing" in doctor_test.verdict(-11, "", "", there=False).message
-    assert doctor_test.verdict(0, "", "", there=False).state == "problem"
+    assert "it printed nothing" in doctor_video.verdict(-11, "", "", there=False).message
+    assert doctor_video.verdict(0, "", "", there=False).state == "problem"
 
 
 def diagnosed(tmp_path: Path, *flags: str, **packages: str) -> tuple[int, dict[str, Any], str]:
