@@ -108,10 +108,12 @@ def enlarged(picture: Picture, factor: int) -> Picture:
     """Larger by a whole factor, linear in between."""
     if factor <= 1:
         return picture
-    found: NDArray[np.float64] = picture.astype(np.float64)
+    found: NDArray[np.float32] = picture.astype(np.float32)
     for axis in (0, 1):
         length = found.shape[axis]
-        at: Floats = np.clip((np.arange(length * factor) + 0.5) / factor - 0.5, 0, length - 1)
+        at: NDArray[np.float32] = np.clip(
+            (np.arange(length * factor, dtype=np.float32) + 0.5) / factor - 0.5, 0, length - 1
+        )
         low = np.floor(at).astype(np.int64)
         share = (at - low).reshape([-1 if a == axis else 1 for a in range(3)])
         high = np.minimum(low + 1, length - 1)
