@@ -108,9 +108,11 @@ def see(video: Floats, combination: Combination, median: Floats | None = None) -
     mask = object_mask(video, combination, median)
     frames, height, width = mask.shape
     coarse = mask.reshape(frames, height // 2, 2, width // 2, 2).any((2, 4))
-    thick = coarse
-    for _ in range(3):
-        thick = ~_grown(~thick)
+    thick = _thick(coarse)
+    if not thick.any():  # white on white: only the outline differs
+        filled = _filled(coarse)
+        mask = mask | (filled & ~coarse).repeat(2, 1).repeat(2, 2)
+        coarse, thick = filled, _thick(filled)
     for _ in range(width):
         grown = _grown(thick) & coarse
         if (grown == thick).all():
@@ -118,6 +120,25 @@ def see(video: Floats, combination: Combination, median: Floats | None = None) -
         thick = grown
     empty = empty_scene(height, width, combination.background)
     return Seen(video, combination, empty, mask & thick.repeat(2, 1).repeat(2, 2), median)
+
+
+def _thick(mask: Mask) -> Mask:
+    """What is more than three pixels from the outside."""
+    for _ in range(3):
+        mask = ~_grown(~mask)
+    return mask
+
+
+def _filled(mask: Mask) -> Mask:
+    """With its holes: all that the frame's border does not reach."""
+    outside = np.zeros_like(mask)
+    outside[:, 0] = outside[:, -1] = outside[:, :, 0] = outside[:, :, -1] = True
+    outside &= ~mask
+    while True:
+        grown = _grown(outside) & ~mask
+        if (grown == outside).all():
+            return ~outside
+        outside = grown
 
 
 def _grown(mask: Mask) -> Mask:

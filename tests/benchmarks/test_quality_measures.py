@@ -63,6 +63,14 @@ def test_what_does_not_spin_does_not_turn(motion):
         assert not turns.spins
 
 
+def test_white_on_white_is_seen_by_its_outline():
+    named = combination("triangle", "spinning", "white", "white")
+    video, sampled = render(named)
+    turns = measures.turning(measures.see(video, named), 24)
+    assert turns is not None
+    assert turns.rate == pytest.approx(float(sampled.spin[0]), abs=0.1)
+
+
 def test_turning_backwards_is_not_spinning():
     named = combination("star", "spinning")
     turns = measures.turning(measures.see(render(named)[0][::-1], named), 24)
