@@ -143,6 +143,12 @@ def test_the_linkers_listing_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
     assert list(module._from_linker_cache()) == []
 
 
+def test_a_worker_computes_float32_in_float32_and_fetches_nothing() -> None:
+    """Whatever the user's shell says: both are promises, and the first decides bits."""
+    variables = worker_environment({**NO_BLAS, "MLX_ENABLE_TF32": "1", "HF_HUB_OFFLINE": "0"}).variables
+    assert (variables["MLX_ENABLE_TF32"], variables["HF_HUB_OFFLINE"]) == ("0", "1")
+
+
 def test_empty_and_relative_entries_of_the_path_do_not_mean_the_current_folder() -> None:
     variables = worker_environment({**NO_BLAS, "PYTHONPATH": f":lib:{ROOT}:"}).variables
     assert variables["PYTHONPATH"] == f"{ROOT}:{Path('lib').absolute()}"

@@ -199,6 +199,22 @@ def test_a_cpu_unfolds_convolutions_in_float32_whatever_it_computes_in(folder: P
     assert half > 10 * on_gpu
 
 
+def test_each_pass_and_each_seed_is_counted(folder: Path) -> None:
+    plain = work(folder, "stage1", cfg=1.0)
+    passes = [plain, work(folder, "stage1", cfg=1.0, stg=1.0), work(folder, "stage1", cfg=3.0, stg=1.0)]
+    assert [one.passes for one in passes] == [1, 2, 3]
+    assert [one.prompts for one in passes] == [1, 1, 2]
+    peaks = [predict(one, METAL).peak for one in passes]
+    assert peaks == sorted(set(peaks))
+
+    def upsampling(seeds: tuple[int, ...]) -> int:
+        phases = predict(work(folder, "stage2", seeds=seeds), METAL).phases
+        return next(phase.kept for phase in phases if phase.name == "upsampling")
+
+    result = work(folder, "stage2").result
+    assert upsampling((1, 2, 3)) - upsampling((1,)) == 2 * memory_video.latent_bytes(result, "bfloat16")
+
+
 def test_constants_are_those_of_the_workers() -> None:
     assert memory_video.PIECE_VALUES == upsampler.PIECE_VALUES
     assert memory_tokens.KEEP_TEXT_BYTES == predictor.KEEP_TEXT_BYTES

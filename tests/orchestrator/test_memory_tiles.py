@@ -75,6 +75,7 @@ def test_more_memory_never_means_more_work(latent: LatentShape, small: int, larg
     if least <= small:
         assert work(latent, many) <= work(latent, few)
         assert cells(few, latent) <= small
+        assert work(latent, few) == min(work(latent, one) for one in ladder(latent) if cells(one, latent) <= small)
     if least > large:
         assert cells(many, latent) == least, "the last resort"
 

@@ -236,6 +236,17 @@ def test_a_given_noise_is_in_the_key_by_its_content(weights: WeightsSet) -> None
     assert base["stage1"] != keys(stages_of(weights, replace(recipe, noise=None)))["stage1"]
 
 
+@pytest.mark.parametrize(
+    ("play_fps", "rates"), [(None, {"video": "48", "base": "24"}), (30, {"video": "30", "base": "15"})]
+)
+def test_the_base_video_plays_as_long_as_the_other(
+    weights: WeightsSet, play_fps: int | None, rates: dict[str, str]
+) -> None:
+    """It has half of the frames."""
+    decode = stages_of(weights, make(weights, keep_base=True, fps=24, play_fps=play_fps))["decode"]
+    assert {item.params["role"]: item.params["fps"] for item in decode.items} == rates
+
+
 def test_a_sweep_shares_the_text(weights: WeightsSet) -> None:
     stages = stages_of(weights, make(weights, seeds=(3, 4, 5), keep_base=True))
     assert [len(stage.items) for stage in stages.values()] == [1, 3, 3, 3, 6]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ def test_gemma_of_another_size_is_no_text_encoder(official: Path) -> None:
     with pytest.raises(WeightsError, match="5 hidden states of width 96, and 49 of width 3840") as caught:
         check_text_encoder(select(official / "ltx-2-19b-dev.safetensors", "projection"), small)
     assert "gemma-3-12b-it" in caught.value.advice
+
+
+@pytest.mark.parametrize("layers", [-1, 1])
+def test_a_gemma_of_the_right_width_needs_as_many_layers(layers: int) -> None:
+    small = select(tiny_folder() / "gemma-tiny", "gemma")
+    other = replace(small, config=replace(small.config, num_hidden_layers=small.config.num_hidden_layers + layers))
+    with pytest.raises(WeightsError, match=f"{5 + layers} hidden states of width 96, and 5 of width 96"):
+        check_text_encoder(select(TINY.path, "projection"), other)
 
 
 def test_an_fp8_checkpoint_brings_its_scales(official: Path) -> None:

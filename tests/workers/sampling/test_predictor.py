@@ -56,6 +56,15 @@ def test_guidance_combines_what_each_pass_predicts(tiny, visits):
     assert visits == [1, 1, 2, 2, 2, 3]
 
 
+def test_spatio_temporal_guidance_depends_on_its_blocks(tiny):
+    plain = predict(tiny, Guidance())
+    found = [predict(tiny, Guidance(stg=1.0, stg_blocks=blocks)) for blocks in ((0,), (2,), (0, 2))]
+    for index, one in enumerate(found):
+        for other in (plain, *found[:index]):
+            assert not np.allclose(np.array(one), np.array(other), atol=1e-4)
+    assert np.allclose(np.array(predict(tiny, Guidance(stg=1.0, stg_blocks=()))), np.array(plain), atol=1e-5)
+
+
 def test_no_guidance_ignores_the_negative_prompt(tiny):
     assert mx.array_equal(predict(tiny, Guidance()), predict(tiny, Guidance(), negative=None)).item()
 
