@@ -70,7 +70,8 @@ Row = tuple[list[Answers], list[Combination]]
 def render_rows(count: int, smooth: bool) -> Iterator[tuple[str, Row]]:
     """What the measures say of drawn clips: right and wrong prompts, base size, every frame twice."""
     sampled, named = draws(count, SEED)
-    others = named[-7:] + named[:-7]
+    shift = min(7, count // 2)
+    others = named[-shift:] + named[:-shift]
     clips = [drawn(sampled, index) for index in range(count)]
 
     def measured(make: Callable[[int], Any], of: Sequence[Combination], also: bool = False) -> list[Answers]:

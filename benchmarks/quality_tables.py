@@ -70,7 +70,8 @@ def turning(rows: Rows) -> str:
         asked = [bool(answer["spins"]) for answer in spinning]
         rate = mean(answer["rate"] for answer in spinning)
         unasked = [bool(answer["spins"]) for answer in other]
-        return [name, f"{share(asked)} of {len(asked)}", rate, f"{share(unasked)} of {len(unasked)}"]
+        counts = [f"{share(answers)} of {len(answers)}" if answers else "" for answers in (asked, unasked)]
+        return [name, counts[0], rate, counts[1]]
 
     heads = ["", "turning where asked", "mean rate there, rad/s", "turning where not asked"]
     return table(heads, (cells(name, row) for name, row in rows.items()))
