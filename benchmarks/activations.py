@@ -37,7 +37,7 @@ from workers.networks.ops import Weights
 from workers.networks.rope import video_positions
 from workers.sampling.guidance import Guidance
 from workers.sampling.predictor import make_predictor
-from workers.video.vae import decode
+from workers.video.vae import decode, encode
 
 INVENTORIES = Path(__file__).parent.parent / "tests" / "data" / "inventories"
 BLOCKS = 5
@@ -200,6 +200,23 @@ def measure_decoder(backend: Backend, quick: bool) -> Iterator[Row]:
         yield Row("decoder", f"{frames}x{height}x{width}", peak(work), expected, unit)
 
 
+def measure_encoder(backend: Backend, quick: bool) -> Iterator[Row]:
+    """A tile of pixels to a latent; the frames themselves are on the host."""
+    config = vae.EncoderConfig.from_metadata(metadata("ltx-2-19b-dev")["config"])
+    weights = weights_of(vae.encoder_tensors(config), channels_last=True)
+    statistics = {name: mx.ones(shape, mx.bfloat16) for name, shape in vae.statistics_tensors().items()}
+    mx.eval(statistics)
+    for frames, height, width in TILES[: 3 if quick else None]:
+        tile = LatentShape(frames, height, width)
+        if memory_video.encoder_values(config, tile) > memory_video.MOST_VALUES:
+            continue
+        pixels = np.zeros((8 * frames - 7, 32 * height, 32 * width, 3), np.uint8)
+        work = partial(evaluate, encode, weights, config, statistics, pixels, None, mx.bfloat16)
+        expected = memory_video.encoder_activations(config, tile, backend, "bfloat16")
+        unit = 2 * max(layer.inputs for layer in memory_video.encoder_layers(config, tile))
+        yield Row("encoder", f"{frames}x{height}x{width}", peak(work), expected, unit)
+
+
 def measure_upsamplers(backend: Backend, quick: bool) -> Iterator[Row]:
     for name in ("ltx-2-spatial-upscaler-x2-1.0", "ltx-2-temporal-upscaler-x2-1.0"):
         config = upsampler.UpsamplerConfig.from_metadata(metadata(name)["config"])
@@ -252,6 +269,7 @@ def measure_text(backend: Backend, quick: bool) -> Iterator[Row]:
 NETWORKS = {
     "transformer": measure_transformer,
     "decoder": measure_decoder,
+    "encoder": measure_encoder,
     "upsamplers": measure_upsamplers,
     "text": measure_text,
 }

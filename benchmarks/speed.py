@@ -25,6 +25,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from benchmarks import flops
 from benchmarks.activations import CONTEXT, metadata, quantised, values, weights_of
 from weights.architecture import transformer, vae
 from weights.architecture.transformer import TransformerConfig
@@ -87,15 +88,6 @@ def products() -> tuple[float, float]:
     return 2 * 8192**3 / matrix, 4 * 17160**2 * 4096 / one
 
 
-def forward_operations(config: TransformerConfig, tokens: int, keep_text: bool) -> float:
-    """Of one pass: matrix products with the blocks' weights, and attention over tokens and text."""
-    width, layers = config.inner_dim, config.num_layers
-    linear = tokens * (6 * width**2 + 2 * width * 4 * width)
-    text = 0 if keep_text else 2 * CONTEXT * width**2
-    attention = 2 * (tokens**2 + tokens * CONTEXT) * width
-    return float(2 * layers * (linear + text + attention))
-
-
 def stepper(
     config: TransformerConfig, top: Weights, block: Weights, grid: Grid, passes: int, pace: Pace, keep_text: bool
 ) -> Callable[[], object]:
@@ -143,7 +135,7 @@ def measure_forward(reference: Callable[[str, list[str]], dict[str, float]]) -> 
             yield Row(
                 f"{tokens} tokens, {passes} pass{'es' * (passes > 1)}, {form}, {pace}{kept}",
                 seconds(work),
-                passes * forward_operations(config, tokens, keep),
+                passes * flops.forward(config, tokens, keep_text=keep),
                 theirs.get(names[grid, passes]),
                 matrix,
             )

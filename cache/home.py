@@ -6,6 +6,7 @@
       partial/<key>.safetensors           the state after the last finished step of a stage that is under way
       runs/<id>/                          see `runs`
       locks/<name>.lock                   see `locks`
+      colours/<fingerprint>.safetensors   how the latents of a VAE look, for previews
       tmp/                                files that other programs write before they become objects
 
 Folders are made for their owner only (0700): prompts and pictures are private.
@@ -53,6 +54,11 @@ class Home:
     @property
     def tmp(self) -> Path:
         return self.root / "tmp"
+
+    @property
+    def colours(self) -> Path:
+        """Maps from latents to colours, for previews (`workers.video.colours`); made when there is one."""
+        return self.root / "colours"
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -114,7 +120,7 @@ def sweep_home(home: Home) -> int:
     parents = (home.objects, home.runs)
     below = [Path(entry) for parent in parents if parent.is_dir() for entry in os.scandir(parent) if entry.is_dir()]
     previews = [folder / "previews" for folder in below if folder.parent == home.runs]
-    return sum(sweep(folder) for folder in (home.root, *home.folders, *below, *previews))
+    return sum(sweep(folder) for folder in (home.root, home.colours, *home.folders, *below, *previews))
 
 
 def _check_format(marker: Path) -> None:

@@ -42,13 +42,15 @@ def prune(home: Home, *, max_bytes: int | None = None, max_age: float | None = N
     """Removes damaged files, what was not used for `max_age` seconds, and then the oldest down to `max_bytes`.
 
     Also what dead processes left half-written, and lock files that nobody needs. Waits for runs that are just
-    registering, and they for it: that takes as long as looking at every file once.
+    registering, and they for it: that takes as long as looking at every file once. Where only a size was given and
+    there is less, nothing can go: then the runs' records are not read, and `protected_bytes` is 0.
     """
     with registration(home):
-        protected = keys_in_use(home)
         now, removed, removed_bytes = time.time(), 0, 0
         found = entries(home)
         total = sum(entry.bytes for entry in found)
+        nothing = not damaged and max_age is None and (max_bytes is None or total <= max_bytes)
+        protected = frozenset() if nothing else keys_in_use(home)
         kept: list[Entry] = []
         for entry in sorted(found, key=lambda entry: entry.kind != "damaged"):
             old = max_age is not None and now - entry.used > max_age

@@ -91,8 +91,7 @@ class Run:
 
     def status(self) -> str:
         """The status of the state, but `interrupted` when nobody is left who runs it; see `under_way`."""
-        status = self.state().status
-        return "interrupted" if status == "running" and not under_way(self) else status
+        return _status(self, self.state())
 
     def claim(self) -> None:
         """This process goes on with the run. UsageError while another one is at it."""
@@ -218,7 +217,9 @@ def open_run(home: Home, reference: str) -> Run:
     if reference == "last":
         if not ids:
             raise UsageError("There is no run yet.", advice="`ltx-relay generate` makes one.")
-        matches = [max(ids, key=lambda run: _age_order(home, run))]
+        second = max(run[:15] for run in ids)
+        newest = (_summary(Run(home.run_folder(run))) for run in ids if run.startswith(second))
+        matches = [max(newest, key=_age_order).id]
     elif reference in ids:
         matches = [reference]
     else:
@@ -237,22 +238,14 @@ def open_run(home: Home, reference: str) -> Run:
 
 def list_runs(home: Home) -> list[RunSummary]:
     """All runs, the newest first. Damaged ones are in the list and say so; nothing is raised for them."""
-    ids = sorted(_ids(home), key=lambda run: _age_order(home, run), reverse=True)
-    return [_summary(Run(home.run_folder(run))) for run in ids]
+    summaries = [_summary(Run(home.run_folder(run))) for run in _ids(home)]
+    return sorted(summaries, key=_age_order, reverse=True)
 
 
 def under_way(run: Run) -> bool:
     """Whether a run that says `running` still is: one of another machine is, as long as it writes events."""
     state = run.state()
-    if state.status != "running":
-        return False
-    lives = alive(state.owner)
-    if lives is not None:
-        return lives
-    try:
-        return time.time() - os.stat(run.folder / "events.jsonl").st_mtime < _FOREIGN_SILENCE
-    except OSError:
-        return False
+    return state.status == "running" and _lives(run, state)
 
 
 def delete_run(home: Home, run: Run) -> None:
@@ -290,15 +283,29 @@ def _ids(home: Home) -> list[str]:
         raise RelayError(f"{home.runs} cannot be read: {reason(error)}.") from error
 
 
-def _age_order(home: Home, run: str) -> tuple[str, float, str]:
+def _age_order(summary: RunSummary) -> tuple[str, float, str]:
     """The id's second, then the exact time: several runs may begin within one second."""
-    return (run[:15], _summary(Run(home.run_folder(run))).created, run)
+    return (summary.id[:15], summary.created, summary.id)
+
+
+def _status(run: Run, state: RunState) -> str:
+    return "interrupted" if state.status == "running" and not _lives(run, state) else state.status
+
+
+def _lives(run: Run, state: RunState) -> bool:
+    lives = alive(state.owner)
+    if lives is not None:
+        return lives
+    try:
+        return time.time() - os.stat(run.folder / "events.jsonl").st_mtime < _FOREIGN_SILENCE
+    except OSError:
+        return False
 
 
 def _summary(run: Run) -> RunSummary:
     try:
         state = run.state()
-        return RunSummary(run.id, run.status(), state.created, state.updated, state.outputs)
+        return RunSummary(run.id, _status(run, state), state.created, state.updated, state.outputs)
     except RelayError as error:
         status = "newer" if isinstance(error, UsageError) else "damaged"
         return RunSummary(run.id, status, 0.0, 0.0, problem=error.message)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.interrupts import Interrupts
     from orchestrator.plan_report import PlanReport
     from orchestrator.recipe import Recipe, WeightsChoice
-    from orchestrator.run import RunResult
+    from orchestrator.relay_run import RunResult
     from orchestrator.settings import Settings
     from weights.errors import (
         DoesNotFit,
@@ -35,7 +35,7 @@ _PLACES = {
     "PlanReport": "orchestrator.plan_report",
     "Recipe": "orchestrator.recipe",
     "RelayError": "weights.errors",
-    "RunResult": "orchestrator.run",
+    "RunResult": "orchestrator.relay_run",
     "Settings": "orchestrator.settings",
     "UsageError": "weights.errors",
     "WeightsChoice": "orchestrator.recipe",

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from cache.home import Home, home_folder, open_home
-from orchestrator.commands.asked import absolute, read_recipe
+from orchestrator.commands.asked import absolute
 from orchestrator.commands.generate import run_to_resume
 from orchestrator.interrupts import Interrupts
 from orchestrator.plan_report import PlanReport, describe
 from orchestrator.prepare import Prepared, prepare
 from orchestrator.recipe import Recipe, WeightsChoice, check_type
-from orchestrator.run import RunResult
+from orchestrator.recipe_files import read_recipe
+from orchestrator.relay_run import RunResult
 from orchestrator.run import generate as carry_out
 from orchestrator.run import resume as go_on
 from orchestrator.settings import Settings, with_recipe
@@ -95,7 +96,7 @@ def resume(
 
 
 def load_recipe(path: Path_) -> Recipe:
-    """The recipe in a run's recipe.json. UsageError where it is none."""
+    """The recipe in a run's recipe.json, in the record beside a video, or in the video. UsageError where it is none."""
     return read_recipe(os.fspath(path))
 
 

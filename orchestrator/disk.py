@@ -8,7 +8,7 @@ ends a run with the same exit code (4), and what was finished is kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,16 @@ class Room:
 
 def check_disk(prepared: Prepared) -> None:
     """DoesNotFit (4) when a disk has less room than the run needs, by how much, and what to do."""
-    for room in rooms(prepared):
+    refuse(rooms(prepared))
+
+
+def check_room(places: Mapping[Path, int]) -> None:
+    """The same for folders and the bytes that go to each."""
+    refuse(_by_disk(places))
+
+
+def refuse(found: Iterable[Room]) -> None:
+    for room in found:
         if room.free < room.needed:
             raise DoesNotFit(
                 f"The run needs about {size_text(room.needed)} on the disk of {room.place}, which has "

@@ -19,7 +19,7 @@ from orchestrator import memory_tokens as tokens
 from orchestrator import memory_video as video
 from orchestrator import memory_weights as weights
 from orchestrator.memory_backends import Backend
-from orchestrator.memory_tiles import Tiles, cut
+from orchestrator.memory_tiles import Tiles, cut, encode_cut
 from orchestrator.recipe import Recipe
 from orchestrator.sizes import LatentShape
 from weights.architecture.gemma import LAYERS
@@ -31,6 +31,8 @@ HOST_OF_A_CARD = 3 << 30
 """Bytes of the host that a process takes which computes on a card: libraries, and what is on its way."""
 ANOTHER_VIDEO = 8 << 20
 """Bytes that an encoder leaves behind when a worker makes more than one video."""
+JOINING = 32 << 20
+"""Bytes of files that are read and written, and of an index that grows with the number of packets."""
 
 
 Pace = Literal["ahead", "whole", "parts"]
@@ -47,7 +49,8 @@ class Network:
 @dataclass(frozen=True)
 class Work:
     """A stage as the memory model sees it. `result`: the latent that it makes, or (decode) reads; `before`: that it
-    upsamples. texts: of the text stage. tiles, codec, size (width, height): of decode."""
+    upsamples. texts: of the text stage. tiles, codec, size (width, height): of decode. kept: bytes of frames that a
+    stage of an upscaled video holds beside what it computes with: its chunk, or the end of the one before."""
 
     stage: str
     networks: Mapping[str, Network]
@@ -63,6 +66,7 @@ class Work:
     tiles: Tiles | None = None
     codec: str = "h264"
     size: tuple[int, int] = (0, 0)
+    kept: int = 0
 
     @property
     def blocks(self) -> int:
@@ -168,7 +172,8 @@ def predict(work: Work, backend: Backend, holding: Holding | None = None) -> Pre
     """The peak of a stage whose weights are held so."""
     holding = holding or Holding()
     phases = tuple(_PHASES[work.stage](work, backend, holding))
-    base = backend.base + {"text": backend.text_base, "decode": backend.video_base}.get(work.stage, 0)
+    base = backend.base + (backend.text_base if work.stage == "text" else 0)
+    base += backend.video_base if work.stage in ("encode", "decode", "join") else 0
     most = max(phases, key=lambda phase: phase.arrays)
     cache = 0 if backend.on_card or holding.spare else min(backend.cache, most.activations)
     return Prediction(work.stage, holding, phases, base, cache)
@@ -252,7 +257,7 @@ def _decode(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase]:
     held = weights.held_bytes(selection, work.dtype)
     grid = cut(work.result, work.tiles)
     inside = video.decoder_activations(selection.config, grid.tile, backend, work.dtype)
-    latent = 2 * video.latent_bytes(work.result, work.dtype)
+    latent = 2 * video.latent_bytes(work.result, work.dtype) + (0 if backend.on_card else work.kept)
     decoding, encoding = video.assembly_bytes(work.result, grid)
     encoder = video.encoder_bytes(work.codec, *work.size) + (ANOTHER_VIDEO if work.items > 1 else 0)
     if backend.on_card:
@@ -269,7 +274,37 @@ def host_bytes(work: Work) -> int:
     """What a decode on a card takes of the host's memory: frames, and the encoder."""
     assert work.tiles is not None
     decoding, encoding = video.assembly_bytes(work.result, cut(work.result, work.tiles))
-    return max(decoding, encoding) + video.encoder_bytes(work.codec, *work.size) + HOST_OF_A_CARD
+    return max(decoding, encoding) + video.encoder_bytes(work.codec, *work.size) + work.kept + HOST_OF_A_CARD
 
 
-_PHASES = {"text": _text, "stage1": _denoising, "stage2": _stage2, "temporal": _upsampling, "decode": _decode}
+def _encode(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase]:
+    """A chunk of frames, then tiles of it; `size` is that of a frame on the grid."""
+    assert work.tiles is not None
+    selection = work.networks["vae_encoder"].selection
+    held = weights.held_bytes(selection, work.dtype)
+    tile = encode_cut(work.result, work.tiles).tile
+    inside = video.encoder_activations(selection.config, tile, backend, work.dtype)
+    # As float32 too, while tiles are put together.
+    latent = 2 * video.latent_bytes(work.result, work.dtype) + video.latent_bytes(work.result, "float32")
+    kept = 0 if backend.on_card else work.kept + video.source_bytes(*work.size)
+    return (
+        Phase("loading", held, weights.largest_bytes(selection, work.dtype)),
+        Phase("encoding", held, inside, latent + kept),
+    )
+
+
+def _join(work: Work, backend: Backend, holding: Holding) -> Sequence[Phase]:
+    """Packets go from file to file."""
+    return (Phase("joining", 0, 0, JOINING),)
+
+
+_PHASES = {
+    "text": _text,
+    "encode": _encode,
+    "stage1": _denoising,
+    "stage2": _stage2,
+    "spatial": _upsampling,
+    "temporal": _upsampling,
+    "decode": _decode,
+    "join": _join,
+}

@@ -52,6 +52,8 @@ class Backend:
     """Activations of one size inside a residual block of the VAE."""
     grow_units: float
     """Arrays of the result's size inside an upsampling layer of the VAE."""
+    shrink_units: float
+    """Arrays of the input's size inside a downsampling layer of the VAE's encoder."""
     picture_units: float
     """Arrays of the size of the pixels while they come out of the decoder, besides two of its last activations."""
     latent_units: float
@@ -88,6 +90,7 @@ CPU = Backend(
     flat_units=2.0,
     residual_units=4.9,
     grow_units=4.1,
+    shrink_units=2.7,
     picture_units=2.2,
     latent_units=3.0,
     piece_units=1.5,
@@ -116,6 +119,7 @@ METAL = Backend(
     flat_units=1.3,
     residual_units=4.5,
     grow_units=4.0,
+    shrink_units=4.5,
     picture_units=3.0,
     latent_units=2.5,
     piece_units=2.0,
@@ -144,6 +148,7 @@ CUDA = Backend(
     flat_units=1.3,
     residual_units=3.15,
     grow_units=3.3,
+    shrink_units=4.0,
     picture_units=3.0,
     latent_units=2.05,
     piece_units=1.7,
@@ -163,3 +168,6 @@ ENCODER: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"h264": (12 * MB, 95), "hevc": (78 * MB, 360), "prores": (3 * MB, 12), "ffv1": (4 * MB, 80)}
 )
 """Of a video encoder with its frames ahead: bytes, and bytes per pixel of a frame. Measured with PyAV 16, 60 frames."""
+
+SOURCE: tuple[int, int] = (28 * MB, 120)
+"""Of a video file that is read: bytes, and bytes per pixel of a frame, for the pictures that its decoder keeps."""

@@ -127,6 +127,59 @@ def cut(latent: LatentShape, tiles: Tiles) -> Cut:
     )
 
 
+def encode_cut(latent: LatentShape, tiles: Tiles) -> Cut:
+    """The same for encoding frames to a latent of that size: the tile size goes for both sides, overlaps are at least
+    two positions, and a tile that is not the last reads a frame more. Frames that are put together: none."""
+    space = max(2, tiles.spatial_overlap // GRID)
+    time = max(2, tiles.temporal_overlap // FRAME_GRID)
+
+    def along(length: int, size: int | None, unit: int, overlap: int) -> list[tuple[int, int]]:
+        return [(0, length)] if size is None else intervals(length, size // unit, overlap)
+
+    rows = along(latent.height, tiles.spatial, GRID, space)
+    columns = along(latent.width, tiles.spatial, GRID, space)
+    frames = (latent.frames - 1) * FRAME_GRID + 1
+    spans = [(0, frames)]
+    if tiles.temporal is not None:
+        spans = intervals(frames, tiles.temporal, time * FRAME_GRID)
+    chunks = [(start, (min(frames, stop + 1) - 1 - start) // FRAME_GRID + 1 + start) for start, stop in spans]
+    return Cut(
+        tile=LatentShape(longest(chunks), longest(rows), longest(columns)),
+        along=(len(chunks), len(rows), len(columns)),
+        cells=total(chunks) * total(rows) * total(columns),
+        row_frames=0,
+        carried=0,
+        done=0,
+    )
+
+
+def choose_encode(latent: LatentShape, peak: Callable[[Tiles], int], budget: int) -> Tiles:
+    """As `choose`, for encoding. Its overlaps leave out the smallest tiles of the ladder."""
+
+    def work_of(tiles: Tiles) -> tuple[int, int]:
+        found = encode_cut(latent, tiles)
+        return found.cells, found.count
+
+    candidates = {
+        encode_normal(latent, Tiles(spatial, space, temporal, time)): None
+        for spatial, space in SPATIAL
+        for temporal, time in TEMPORAL
+        if temporal is None or temporal >= 4 * FRAME_GRID
+    }
+    fitting = [tiles for tiles in candidates if peak(tiles) <= budget]
+    return min(fitting, key=work_of) if fitting else min(candidates, key=peak)
+
+
+def encode_normal(latent: LatentShape, tiles: Tiles) -> Tiles:
+    """As `normal`, for encoding."""
+    found = encode_cut(latent, tiles)
+    if found.along[1:] == (1, 1):
+        tiles = replace(tiles, spatial=None, spatial_overlap=_WHOLE[0])
+    if found.along[0] == 1:
+        tiles = replace(tiles, temporal=None, temporal_overlap=_WHOLE[1])
+    return tiles
+
+
 def stated_budget(asked: int | None, memory: int, share: float) -> int:
     """Bytes that tiles are chosen for: what was asked, or `share` of the memory that the machine was sold with."""
     if asked is not None:

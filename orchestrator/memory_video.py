@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from math import prod
 from typing import NamedTuple
 
-from orchestrator.memory_backends import ENCODER, ITEM_BYTES, Backend
+from orchestrator.memory_backends import ENCODER, ITEM_BYTES, SOURCE, Backend
 from orchestrator.memory_tiles import Cut
 from orchestrator.sizes import LATENT_CHANNELS, LatentShape
 from weights.architecture.upsampler import UpsamplerConfig
-from weights.architecture.vae import SPACE_SCALE, DecoderConfig
+from weights.architecture.vae import SPACE_SCALE, TIME_SCALE, DecoderConfig, EncoderConfig
 
 MOST_VALUES = 1 << 30
 """Of one array: kernels index with 32 bits, and some multiply before they divide."""
@@ -91,6 +91,54 @@ def encoder_bytes(codec: str, width: int, height: int) -> int:
     """Of the video encoder, with the frames that it looks ahead."""
     fixed, per_pixel = ENCODER.get(codec, max(ENCODER.values()))
     return fixed + per_pixel * width * height
+
+
+def source_bytes(width: int, height: int) -> int:
+    """Of the reader of a video file: what its decoder keeps, and a frame on its way."""
+    fixed, per_pixel = SOURCE
+    return fixed + per_pixel * width * height
+
+
+def encoder_layers(config: EncoderConfig, tile: LatentShape) -> Iterator[Layer]:
+    """Every kind of layer of the VAE's encoder once, in order, for a tile of that latent size. grows: by moving space
+    to channels."""
+    frames = (tile.frames - 1) * TIME_SCALE + 1
+    height, width = (side * SPACE_SCALE // config.patch for side in (tile.height, tile.width))
+    cells, channels = frames * height * width, config.blocks[0].inputs
+    yield Layer(cells * config.channels * config.patch**2, cells * channels, False)
+    for block in config.blocks:
+        if prod(block.stride) > 1:
+            time, up, across = block.stride
+            taken = (frames + (time == 2)) * height * width
+            frames, height, width = (frames + time - 1) // time, height // up, width // across
+            cells = frames * height * width
+            yield Layer(taken * channels, cells * block.outputs, True)
+        else:
+            yield Layer(cells * channels, cells * block.outputs, False)
+        channels = block.outputs
+    yield Layer(cells * channels, cells * config.latent_channels, False)
+
+
+def encoder_values(config: EncoderConfig, tile: LatentShape) -> int:
+    """Of the largest array."""
+    return max(max(layer.inputs, layer.outputs) for layer in encoder_layers(config, tile))
+
+
+def encoder_activations(config: EncoderConfig, tile: LatentShape, backend: Backend, dtype: str) -> int:
+    """Bytes at the peak of encoding one tile, with its pixels in float32 besides."""
+    size = ITEM_BYTES[dtype]
+    unfolded = 0 if dtype in backend.direct_convolution else _UNFOLDED_BYTES // ITEM_BYTES[dtype]
+    peaks: list[float] = []
+    layers = list(encoder_layers(config, tile))
+    for index, layer in enumerate(layers):
+        if index in (0, len(layers) - 1):
+            peaks.append(layer.inputs * (2 + unfolded) + layer.outputs)
+        elif layer.grows:
+            peaks.append(layer.inputs * (backend.shrink_units + unfolded) + layer.outputs)
+        else:
+            peaks.append(max(layer.inputs, layer.outputs) * (backend.residual_units + unfolded))
+    pixels = ((tile.frames - 1) * TIME_SCALE + 1) * tile.height * tile.width * SPACE_SCALE**2
+    return int(size * max(peaks)) + pixels * (_PIXEL + 5 * size // 2)
 
 
 def upsampler_activations(config: UpsamplerConfig, latent: LatentShape, backend: Backend, dtype: str) -> int:

@@ -21,8 +21,20 @@ from weights.errors import UsageError
 from weights.resolve import Model, WeightsSet
 from workers.protocol import Item, Lora, WeightsUse
 
-CODE_VERSIONS = {"text": 2, "stage1": 2, "stage2": 3, "temporal": 3, "decode": 1}
+CODE_VERSIONS = {
+    "text": 2,
+    "encode": 1,
+    "stage1": 2,
+    "stage2": 3,
+    "spatial": 1,
+    "temporal": 3,
+    "decode": 2,
+    "join": 1,
+}
 """A stage's number rises only when the same job gives other bits; every cached result of that stage is then stale."""
+
+VIDEO_STAGES = ("decode", "join")
+"""What these make are videos; the others make artifacts."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +49,25 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What keys and jobs need beside the recipe.
+class Ground:
+    """What keys and places of results are made from.
 
     `fingerprint` gives a file's or folder's; `numerics` holds what of the machine changes bits: backend, dtype, and on
-    a CPU the BLAS and its threads; `tiles` the decoder's tile sizes; `container` the video file's ending.
+    a CPU the BLAS and its threads; `container` the video file's ending.
     """
 
-    weights: WeightsSet
     fingerprint: Callable[[Path], str]
     numerics: Mapping[str, Any]
     home: Home
-    tiles: Mapping[str, int | None]
     container: str
+
+
+@dataclass(frozen=True)
+class Sources(Ground):
+    """What keys and jobs need beside the recipe. `tiles`: the decoder's tile sizes."""
+
+    weights: WeightsSet
+    tiles: Mapping[str, int | None]
     noise_sha256: str | None = None
 
 
@@ -171,7 +189,7 @@ def decode_stage(recipe: Recipe, sources: Sources, final: StagePlan, base: Stage
 
 def plan(
     name: str,
-    sources: Sources,
+    sources: Ground,
     weights: tuple[WeightsUse, ...],
     params: Mapping[str, Any],
     items: Iterable[tuple[dict[str, Item], dict[str, Any]]],
@@ -194,7 +212,7 @@ def plan(
                 "numerics": numerics,
             }
         )
-        suffix = sources.container if name == "decode" else ".safetensors"
+        suffix = sources.container if name in VIDEO_STAGES else ".safetensors"
         paths = {role: item.output for role, item in inputs.items()}
         if noise is not None:
             paths["noise"] = noise
@@ -224,7 +242,7 @@ def held(recipe: Recipe) -> dict[str, Any]:
     return {} if recipe.quantize is None else {"quantize": recipe.quantize}
 
 
-def use(sources: Sources, role: str, path: Path) -> WeightsUse:
+def use(sources: Ground, role: str, path: Path) -> WeightsUse:
     return WeightsUse(role, str(path), sources.fingerprint(path))
 
 

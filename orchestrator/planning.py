@@ -73,10 +73,14 @@ def plan_stages(recipe: Recipe, stages: Sequence[StagePlan], given: Means) -> di
 
 def plan_stage(recipe: Recipe, name: str, networks: Mapping[str, Network], dtype: str, given: Means) -> StageMemory:
     tiles = Tiles.from_recipe(recipe.tiles) if name == "decode" and recipe.tiles is not None else None
-    work = work_of(name, recipe, networks, dtype, tiles)
+    return plan_work(work_of(name, recipe, networks, dtype, tiles), given)
+
+
+def plan_work(work: Work, given: Means) -> StageMemory:
+    """How this work is held, and what it is predicted to take, corrected by what like work took before."""
     likely = predict(work, given.backend).peak
     held = whole_weights(work, given.backend)
-    correction = ratio(given.history, given.backend.name, name, held, min(likely, given.budget.bytes))
+    correction = ratio(given.history, given.backend.name, work.stage, held, min(likely, given.budget.bytes))
     return stage_memory(work, given.backend, given.budget, correction)
 
 

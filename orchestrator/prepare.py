@@ -27,7 +27,8 @@ from orchestrator.memory_tiles import Tiles
 from orchestrator.noise_file import check_noise, hash_of_noise, noise_shapes
 from orchestrator.pipeline import Sources, StagePlan, needed, preview_stage, relay, until
 from orchestrator.planning import Means, means, plan_stages, tiles_for
-from orchestrator.presets import PRESETS
+from orchestrator.portable import located, other_files
+from orchestrator.presets import PRESETS, compute_dtype
 from orchestrator.recipe import LoraChoice, Recipe, WeightsChoice
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
 from orchestrator.video_files import base_path, check_codec, output_paths
@@ -77,6 +78,8 @@ def prepare(
 
     A wrong path or codec is said before a missing checkpoint is.
     """
+    asked = settings
+    settings = located(asked, home)
     checked = check(settings)
     check_codec(settings.codec or "h264")
     if not settings.random_seed:
@@ -94,7 +97,8 @@ def prepare(
     recipe = settle(checked, facts)
     paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec, overwrite)
     prepared = assemble(recipe, weights, home, paths, overwrite, stop_after)
-    return replace(prepared, notes=notes(checked, recipe, facts, prepared.machine.backend))
+    remarks = notes(checked, recipe, facts, prepared.machine.backend)
+    return replace(prepared, notes=(*other_files(asked, prepared.relay), *remarks))
 
 
 def prepare_recipe(
@@ -239,13 +243,6 @@ def model_facts(weights: WeightsSet) -> ModelFacts:
             facts.spatial_scale,
         )
     return facts
-
-
-def compute_dtype(asked: str, backend: str) -> str:
-    """bf16 on GPUs, float32 on a CPU; `--fp16` means 16-bit compute, which on a CPU stays float32."""
-    if asked != "auto":
-        return asked
-    return "float32" if backend == "cpu" else "bfloat16"
 
 
 def check_outputs(outputs: Mapping[str, Path], home: Home) -> None:

@@ -60,3 +60,10 @@ def choose_preset(preset: str | None, pipeline: str | None, variant: str | None)
     if variant and wanted and variant != wanted:
         raise UsageError(f"--preset {name} works with the {wanted} model; --model-variant {variant} contradicts it.")
     return name
+
+
+def compute_dtype(asked: str, backend: str) -> str:
+    """bf16 on GPUs, float32 on a CPU; `--fp16` means 16-bit compute, which on a CPU stays float32."""
+    if asked != "auto":
+        return asked
+    return "float32" if backend == "cpu" else "bfloat16"

@@ -17,8 +17,8 @@ from orchestrator.ends import End, error_for
 from orchestrator.environment import worker_environment
 from orchestrator.interrupts import Interrupts
 from orchestrator.machine import probe
+from orchestrator.machine_lock import machine_lock
 from orchestrator.recipe import QUANTIZE
-from orchestrator.run import machine_lock
 from orchestrator.supervisor import WorkerEnd, run_worker
 from weights.catalogue import CHECKPOINT
 from weights.errors import DoesNotFit, UsageError

@@ -111,6 +111,11 @@ class Recipe:
 
 def recipe_from_dict(raw: Mapping[str, Any]) -> Recipe:
     """UsageError in a sentence for anything that is not a recipe of this format."""
+    if isinstance(raw, Mapping) and str(raw.get("kind")).startswith("upscale-"):
+        raise UsageError(
+            f"This is a recipe of {raw['kind']!r:.30}, which makes no video from a prompt.",
+            advice="`ltx-relay resume RUN` goes on with such a run; the same command makes its video again.",
+        )
     if not isinstance(raw, Mapping) or "format" not in raw or "prompt" not in raw:
         raise UsageError("This is not a recipe of ltx-relay: it has no format and prompt.")
     if raw["format"] != FORMAT:

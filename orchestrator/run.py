@@ -1,74 +1,33 @@
-"""Carries a prepared recipe out: stage after stage, each in a worker of its own, then the videos to their places.
-
-A stage runs only when something after it needs its result; what exists and is whole is used as it is. Whatever happens,
-finished results are in the home before anything is said about them, and the run's folder says what happened.
-"""
+"""Carries a prepared recipe out: the relay, a contact sheet to choose seeds by, then the videos to their places."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import shlex
-import tempfile
-import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.artifacts import find
-from cache.contents import touch
-from cache.durable import remove, write_error
 from cache.failpoints import failpoint
-from cache.home import Home, home_folder, sweep_home
+from cache.home import Home, sweep_home
 from cache.locks import hold_all
-from cache.partial import drop_partial
-from cache.prune import limit_from, prune, registration
 from cache.runs import Run, create_run
-from cache.state import StageState
-from cache.videos import deliver, find_video
+from cache.videos import VideoObject, deliver, find_video
 from orchestrator import heal
 from orchestrator.disk import check_disk
-from orchestrator.effort import effort
-from orchestrator.ends import End, error_for
-from orchestrator.history import HISTORY, remember
 from orchestrator.interrupts import Interrupts
+from orchestrator.machine_lock import machine_lock
 from orchestrator.memory_plan import StageMemory, smaller_tiles
-from orchestrator.pipeline import StagePlan, needed
+from orchestrator.pipeline import StagePlan
 from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
-from orchestrator.supervisor import WorkerEnd, run_worker
+from orchestrator.relay_run import OnEvent, RelayRun, RunResult, figures
+from orchestrator.supervisor import WorkerEnd
+from orchestrator.told import means_of, unkeyed_params
+from orchestrator.upscaling.recipe import is_upscale
 from orchestrator.video_files import suffix_of
-from weights.errors import ArtifactError, DoesNotFit, Interrupted, RelayError, UsageError, WeightsError, WorkerFailed
-from workers.protocol import Item, Job, Limits
-
-Signature = tuple[int, int, int]
-OnEvent = Callable[[dict[str, Any]], None]
-FORWARDED = frozenset(
-    {
-        "loading",
-        "loaded",
-        "item",
-        "resumed",
-        "step",
-        "memory",
-        "preview",
-        "warning",
-        "sample",
-        "stalled",
-        "interrupting",
-    }
-)
-"""Events of a worker and of its supervisor that are passed on as they are, with the stage's name added."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    run_id: str
-    outputs: tuple[Path, ...]
-    seconds: float
+from orchestrator.video_records import write_record
+from weights.errors import ArtifactError, RelayError, UsageError
+from workers.protocol import Item
 
 
 def generate(
@@ -86,8 +45,7 @@ def generate(
         failpoint("run.created")
     else:
         run.claim()
-    relay_run = RelayRun(prepared, run, on_event, interrupts, retry)
-    return relay_run.carry_out()
+    return VideoRun(prepared, run, on_event, interrupts, retry).carry_out()
 
 
 def resume(
@@ -100,6 +58,12 @@ def resume(
     retry: bool = True,
 ) -> RunResult:
     """Goes on with a run: the same recipe, the same outputs; only what is missing is computed."""
+    if is_upscale(run.recipe()):
+        from orchestrator.upscaling.run import resume as resume_upscaling
+
+        return resume_upscaling(
+            run, home=home, on_event=on_event, interrupts=interrupts, overwrite=overwrite, retry=retry
+        )
     recipe, state = recipe_from_dict(run.recipe()), run.state()
     if state.stop_after is None and len(state.outputs) < len(recipe.seeds):
         raise UsageError(f"The run {run.id} ended before it knew its outputs; run the same command again.")
@@ -109,310 +73,15 @@ def resume(
     return generate(prepared, on_event=on_event, interrupts=interrupts, run=run, retry=retry)
 
 
-def resume_command(run_id: str, prepared: Prepared) -> str:
-    """The command line that goes on with a run."""
-    words = ["ltx-relay", "resume", run_id]
-    if prepared.overwrite:
-        words.append("--overwrite")
-    if prepared.home.root != home_folder(os.environ):
-        words += ["--home", str(prepared.home.root)]
-    return shlex.join(words)
-
-
-def promote_command(run_id: str, prepared: Prepared) -> str:
-    """The command line that carries the seeds of a stopped run to the end."""
-    words = ["ltx-relay", "promote", run_id, *map(str, prepared.recipe.seeds)]
-    if prepared.home.root != home_folder(os.environ):
-        words += ["--home", str(prepared.home.root)]
-    return shlex.join(words)
-
-
-class RelayRun:
-    """One run under way: its folder, its events, and the stages that are left."""
-
-    def __init__(
-        self, prepared: Prepared, run: Run, on_event: OnEvent, interrupts: Interrupts, retry: bool = True
-    ) -> None:
-        self.prepared, self.run, self.on_event, self.interrupts = prepared, run, on_event, interrupts
-        self.retry, self.tries, self.shrunk, self.resumed = retry, 1, 0, False
-        self.started = time.monotonic()
-        self.verified: dict[str, Signature] = {}
-        self.computed: set[str] = set()
-
-    def carry_out(self) -> RunResult:
-        try:
-            self.begin()
-            for stage in self.prepared.relay:
-                self.interrupts.check()
-                changed = self.carry_out_stage(stage)
-                while changed is not None:
-                    changed = self.carry_out_stage(changed)
-                if stage.name == "stage1":
-                    self.preview()
-            outputs = self.deliver() if self.prepared.stop_after is None else ()
-            self.limit_cache()
-            self.run.update_state(status="done")
-        except RelayError as error:
-            if isinstance(error, Interrupted) and self.interrupts.exit_code is not None:
-                error.exit_code = self.interrupts.exit_code  # also when it came while waiting for a lock
-            self.end_badly(error)
-            raise
-        except (
-            BaseException
-        ) as error:  # a mistake of ours, or a terminal that went away: the record is kept all the same
-            self.end_badly(RelayError(f"{type(error).__name__}: {error}"))
-            raise
-        seconds = time.monotonic() - self.started
-        going_on = None
-        if self.prepared.stop_after is not None:
-            going_on = promote_command(self.run.id, self.prepared)
-            message = f"stopped here, as asked; to go on: {going_on}"
-            self.emit("stopped", stage=self.prepared.stop_after, message=message)
-        self.emit("run_done", seconds=seconds, outputs=[str(path) for path in outputs], next=going_on)
-        return RunResult(self.run.id, outputs, seconds)
-
-    # -- stages ------------------------------------------------------------------------------------------------------
-
-    def carry_out_stage(self, stage: StagePlan) -> StagePlan | None:
-        """Computes what is missing of this stage, and needed. Two runs that need the same result compute it once.
-
-        Returns the stage that has to take its place, with another result: a decode that needs smaller tiles.
-        """
-        if not self.missing(stage):
-            self.finish_stage(stage, "cached", {})
-            return None
-
-        def waiting(sentence: str) -> None:
-            self.emit("stage_waiting", stage=stage.name, message=sentence)
-
-        with ExitStack() as held:
-            keys = [self.prepared.home.lock_path(item.key) for item in stage.items]
-            held.enter_context(hold_all(keys, on_wait=waiting, stop=lambda: self.interrupts.requested))
-            items = self.missing(stage)  # another run may have computed it while we waited
-            if not items:
-                self.finish_stage(stage, "cached", {})
-                return None
-            held.enter_context(hold_all([machine_lock()], on_wait=waiting, stop=lambda: self.interrupts.requested))
-            self.check_weights(stage)
-            end, memory = self.run_healing(stage, items)
-            self.check_weights(stage, items)
-            smaller = self.smaller_tiles(memory, end)
-            if smaller is not None:
-                return smaller
-            self.check_end(stage, end, memory)
-            self.learn(stage, items, end, memory)
-            self.finish_stage(stage, "computed", {**figures(end), "notes": self.notes(memory, end)})
-        return None
-
-    # -- memory ------------------------------------------------------------------------------------------------------
-
-    def run_healing(self, stage: StagePlan, items: tuple[Item, ...]) -> tuple[WorkerEnd, StageMemory]:
-        """The stage's worker, and where it runs out of memory another one that takes less."""
-
-        def tell(memory: StageMemory, end: WorkerEnd, sentence: str) -> None:
-            self.tries += 1
-            self.run.update_stage(stage.name, status="pending", **figures(end))
-            self.emit("retry", stage=stage.name, message=sentence, code=end.code, tries=self.tries, **memory.to_dict())
-
-        def start(memory: StageMemory) -> WorkerEnd:
-            self.interrupts.check()
-            return self.run_worker(stage, items, memory)
-
-        memory, self.tries = self.prepared.memory[stage.name], max(1, self.shrunk)
-        if not self.retry:
-            return start(memory), memory
-        return heal.run_healing(memory, self.prepared.means.backend, start, tell)
-
-    def smaller_tiles(self, memory: StageMemory, end: WorkerEnd) -> StagePlan | None:
-        """The decode in smaller tiles, after it ran out of memory; None where that is not what is needed."""
-        if end.code not in heal.HEALED or memory.work.tiles is None or not self.retry or self.shrunk >= heal.TILE_TRIES:
-            return None
-        tiles = smaller_tiles(memory.work, self.prepared.means.backend)
-        if tiles is None:
-            return None
-        self.shrunk = self.tries + 1
-        self.prepared = with_tiles(self.prepared, tiles)
-        self.run.write_recipe(self.prepared.recipe.to_dict())
-        self.register()
-        stage = self.prepared.relay[-1]
-        message = heal.tile_sentence(memory, end, tiles)
-        now = self.prepared.memory[stage.name].to_dict()
-        self.emit("retry", stage=stage.name, message=message, code=end.code, tries=self.shrunk, **now)
-        return stage
-
-    def notes(self, memory: StageMemory, end: WorkerEnd) -> dict[str, Any]:
-        return heal.record(memory, end, self.prepared.means.backend, self.tries)
-
-    def learn(self, stage: StagePlan, items: tuple[Item, ...], end: WorkerEnd, memory: StageMemory) -> None:
-        """What this worker took makes the next plan better."""
-        whole = len(items) == len(stage.items) and not self.resumed
-        backend = self.prepared.means.backend
-        remember(
-            self.prepared.home.root / HISTORY,
-            heal.entry(memory, end, backend, effort(memory.work) if whole else 0.0),
-        )
-
-    # -- workers and their results -----------------------------------------------------------------------------------
-
-    def preview(self) -> None:
-        """A contact sheet to choose seeds by: of a sweep, and where stage 1 is the end. It never fails a run."""
-        stage, sheet = self.prepared.preview, self.run.previews / "stage1.png"
-        last = self.prepared.stop_after == "stage1"
-        if sheet.exists() or not (last or (len(stage.items) > 1 and "stage1" in self.computed)):
-            return
-        if not all(os.path.exists(item.inputs["latent"]) for item in stage.items):
-            return
-        items = tuple(
-            replace(item, output=str(self.run.previews / f"{item.params['seed']}.png")) for item in stage.items
-        )
-        with hold_all([machine_lock()], stop=lambda: self.interrupts.requested):
-            end = self.run_worker(replace(stage, params={**stage.params, "sheet": str(sheet)}), items)
-        self.interrupts.check()
-        if end.code:
-            self.run.update_stage(stage.name, status="failed", **figures(end))
-            self.emit("warning", stage=stage.name, message=f"There is no contact sheet of stage 1. {end.message}")
-            return
-        self.run.update_stage(stage.name, status="computed", **figures(end))
-        self.emit("stage_done", stage=stage.name, **figures(end))
-        self.emit("contact_sheet", path=str(sheet), seeds=list(self.prepared.recipe.seeds))
-
-    def missing(self, stage: StagePlan) -> tuple[Item, ...]:
-        return needed(self.prepared.relay, self.present)[stage.name]
-
-    def present(self, stage: StagePlan, item: Item) -> bool:
-        """Whether the result is there and whole; a damaged one is set aside, and counts as missing."""
-
-        def damaged(sentence: str) -> None:
-            self.emit("warning", stage=stage.name, message=f"{sentence} It was set aside and is computed again.")
-
-        path = Path(item.output)
-        before = signature(path)
-        if before is None:
-            return False
-        if self.verified.get(item.output) != before:  # hash each file once, not once per stage
-            if stage.name == "decode":
-                whole = find_video(self.prepared.home, item.key, on_damage=damaged) is not None
-            else:
-                whole = find(path, key=item.key, stage=stage.name, on_damage=damaged) is not None
-            if not whole:
-                return False
-            self.verified[item.output] = before
-        return True
-
-    def use(self, path: str) -> None:
-        """This result is used now, which keeps it from being pruned as an old one."""
-        whole = self.verified.get(path) == signature(Path(path))
-        touch(Path(path))
-        after = signature(Path(path))
-        if whole and after is not None:
-            self.verified[path] = after
-
-    def run_worker(self, stage: StagePlan, items: tuple[Item, ...], memory: StageMemory | None = None) -> WorkerEnd:
-        """One worker, from its start to its end; without `memory` (a preview) within the budget as it stands."""
-        means, variables = self.prepared.means, self.prepared.environment.variables
-        held: dict[str, Any] = {}
-        limits = Limits(memory=means.budget.bytes, cache=means.backend.cache)
-        if memory is not None:
-            held, limits = memory.holding.params, memory.limits(means.backend)
-            variables = {**variables, **(heal.SHORT_BUFFERS if memory.holding.spare else {})}
-        self.resumed = False
-        job = Job(
-            stage=stage.name,
-            items=items,
-            weights=stage.weights,
-            home=str(self.prepared.home.root),
-            dtype=stage.dtype,
-            params={**stage.params, **held, **self.unkeyed_params(stage)},
-            limits=limits,
-        )
-
-        def forward(event: dict[str, Any]) -> None:
-            if event.get("event") == "started":
-                weights = {use.path: use.role for use in stage.weights}
-                self.run.update_stage(stage.name, status="pending", pid=event.get("pid"))
-                planned = {} if memory is None else {"memory": memory.to_dict()}
-                self.emit(
-                    "stage_started",
-                    stage=stage.name,
-                    pid=event.get("pid"),
-                    items=len(items),
-                    weights=weights,
-                    **planned,
-                )
-            elif event.get("event") in FORWARDED:
-                self.resumed = self.resumed or event["event"] == "resumed"
-                self.emit(**{**event, "stage": stage.name})
-
-        try:
-            return run_worker(
-                job,
-                job_path=self.run.job_path(stage.name),
-                log_path=self.run.log_path(stage.name),
-                environment=variables,
-                on_event=forward,
-                interrupts=self.interrupts,
-                backend=self.prepared.machine.backend,
-                expected=0 if memory is None else memory.expected,
-            )
-        except OSError as error:  # the job file or the log
-            raise write_error(error, self.run.job_path(stage.name), 1 << 16) from error
-
-    def unkeyed_params(self, stage: StagePlan) -> dict[str, Any]:
-        """What a worker is told that changes no frame: the decoder writes each seed's recipe into its video."""
-        if stage.name != "decode":
-            return {}
-        recipe = self.prepared.recipe
-        comments = {str(seed): json.dumps(replace(recipe, seeds=(seed,)).to_dict()) for seed in recipe.seeds}
-        return {"title": recipe.prompt, "comments": comments}
-
-    def check_weights(self, stage: StagePlan, computed: tuple[Item, ...] = ()) -> None:
-        """WeightsError when a file is no longer the one that the keys were made from.
-
-        What was `computed` meanwhile may come from either file: it is taken back.
-        """
-        for use in stage.weights:
-            for path, known in [(use.path, use.fingerprint), *((lora.path, lora.fingerprint) for lora in use.loras)]:
-                if self.prepared.fingerprint(Path(path)) != known:
-                    for item in computed:
-                        remove(Path(item.output))
-                        drop_partial(self.prepared.home, item.key)
-                    raise WeightsError(
-                        f"{path} changed while the run was under way.",
-                        advice="Run the same command again: what does not depend on that file is reused.",
-                    )
-
-    def check_end(self, stage: StagePlan, end: WorkerEnd, memory: StageMemory) -> None:
-        if end.code:
-            self.run.update_stage(stage.name, status="failed", **figures(end), notes=self.notes(memory, end))
-            raise error_for(End(end.code, end.kind, end.message, end.advice))
-        absent = [item for item in stage.items if item in self.missing(stage)]
-        if absent:
-            raise WorkerFailed(f"The {stage.name} worker ended well, but its result {absent[0].output} is not there.")
-
-    def finish_stage(self, stage: StagePlan, status: str, worker: Mapping[str, Any]) -> None:
-        artifacts = [item.output for item in stage.items if Path(item.output).exists()]
-        for path in artifacts:
-            self.use(path)
-        for item in stage.items:  # its worker was killed between publishing and this
-            if item.output in artifacts:
-                drop_partial(self.prepared.home, item.key)
-        if status == "computed":
-            self.computed.add(stage.name)
-        keys = [item.key for item in stage.items]
-        self.run.update_stage(stage.name, status=status, keys=keys, artifacts=artifacts, **worker)
-        if status == "cached":
-            self.emit("stage_cached", stage=stage.name)
-        else:
-            self.emit("stage_done", stage=stage.name, **worker)
-
-    # -- beginning and end -------------------------------------------------------------------------------------------
+class VideoRun(RelayRun):
+    """A prompt's own run: the videos of its seeds."""
 
     def begin(self) -> None:
         recipe, geometry = self.prepared.recipe, self.prepared.recipe.geometry
         width, height = geometry.output_size
         sweep_home(self.prepared.home)
         outputs = self.register()
-        missing = needed(self.prepared.relay, self.present)
+        missing = self.results.missing(self.prepared.relay)
         self.emit(
             "run_started",
             stages=[
@@ -425,21 +94,10 @@ class RelayRun:
             frames=geometry.output_frames,
             fps=str(recipe.playing_fps),
             recipe=recipe.to_dict(),
+            **means_of(self.prepared),
         )
         for note in self.prepared.notes:
             self.emit("warning", message=note)
-
-    def register(self) -> list[str]:
-        """Says in the run's state what it makes and needs, which keeps that from being pruned; returns the outputs."""
-        # The videos in the order of the seeds, then what --keep-base keeps: `resume` reads them in that order.
-        last = self.prepared.relay[-1]
-        outputs = [str(self.prepared.outputs[item.key]) for item in last.items if item.key in self.prepared.outputs]
-        with registration(self.prepared.home, stop=lambda: self.interrupts.requested):
-            known = self.run.state().stages
-            keys = {stage.name: tuple(item.key for item in stage.items) for stage in self.prepared.relay}
-            stages = {name: replace(known.get(name, StageState()), keys=keys[name]) for name in keys}
-            self.run.update_state(status="running", outputs=outputs, stages=stages, stop_after=self.prepared.stop_after)
-        return outputs
 
     def deliver(self) -> tuple[Path, ...]:
         """Copies the finished videos to their places; one that is there already stays."""
@@ -464,70 +122,61 @@ class RelayRun:
                 frames=geometry.frames if base else geometry.output_frames,
                 fps=item.params["fps"],
                 bytes=video.bytes,
+                record=self.record(item, video, path),
             )
             delivered.append(path)
         return tuple(delivered)
 
-    def limit_cache(self) -> None:
-        """The least recently used results go when all together are larger than the limit; this run's stay."""
+    def record(self, item: Item, video: VideoObject, path: Path) -> str | None:
+        """Writes what is known of the video beside it; a video without a record is a video all the same."""
         try:
-            limit = limit_from(os.environ)
-            pruned = prune(self.prepared.home, max_bytes=limit, damaged=False) if limit is not None else None
+            return str(write_record(self.prepared, self.run, item, video, path))
         except RelayError as error:
-            self.emit("warning", message=f"The cache could not be kept small: {error.message}")
+            self.emit("warning", message=error.message)
+            return None
+
+    def unkeyed_params(self, stage: str) -> dict[str, Any]:
+        return unkeyed_params(self.prepared, self.run, stage)
+
+    def after(self, stage: StagePlan) -> None:
+        if stage.name == "stage1":
+            self.preview()
+
+    def preview(self) -> None:
+        """A contact sheet to choose seeds by: of a sweep, and where stage 1 is the end. It never fails a run."""
+        stage, sheet = self.prepared.preview, self.run.previews / "stage1.png"
+        last = self.prepared.stop_after == "stage1"
+        if sheet.exists() or not (last or (len(stage.items) > 1 and "stage1" in self.computed)):
             return
-        if pruned is not None and pruned.removed:
-            self.emit("cache_pruned", removed=pruned.removed, bytes=pruned.removed_bytes, kept=pruned.kept_bytes)
+        if not all(os.path.exists(item.inputs["latent"]) for item in stage.items):
+            return
+        items = tuple(
+            replace(item, output=str(self.run.previews / f"{item.params['seed']}.png")) for item in stage.items
+        )
+        with hold_all([machine_lock()], stop=lambda: self.interrupts.requested):
+            end = self.run_worker(replace(stage, params={**stage.params, "sheet": str(sheet)}), items)
+        self.interrupts.check()
+        if end.code:
+            self.run.update_stage(stage.name, status="failed", **figures(end))
+            self.emit("warning", stage=stage.name, message=f"There is no contact sheet of stage 1. {end.message}")
+            return
+        self.run.update_stage(stage.name, status="computed", **figures(end))
+        self.emit("stage_done", stage=stage.name, **figures(end))
+        self.emit("contact_sheet", path=str(sheet), seeds=list(self.prepared.recipe.seeds))
 
-    def end_badly(self, error: RelayError) -> None:
-        resume = resume_command(self.run.id, self.prepared) if error.exit_code >= 4 else None
-        ended: dict[str, Any] = {"exit_code": error.exit_code, "message": error.message, "advice": error.advice}
-        with contextlib.suppress(RelayError):  # a full disk must not hide why the run ended
-            self.run.update_state(status="interrupted" if error.exit_code > 128 else "failed")
-        message = {"event": "error", "time": time.time(), "run": self.run.id, **ended, "resume": resume}
-        with contextlib.suppress(RelayError):
-            self.run.append_event(message)
-        with contextlib.suppress(OSError):
-            self.on_event(message)
-
-    def emit(self, event: str, **fields: Any) -> None:
-        message = {"event": event, "time": time.time(), "run": self.run.id, **fields}
-        with contextlib.suppress(DoesNotFit):  # events are a diary: a full disk ends a run where it matters
-            self.run.append_event(message)
-        self.on_event(message)
-        failpoint(f"event.{event}")
-
-
-def figures(end: WorkerEnd) -> dict[str, Any]:
-    """What a worker's end says, for the run's state and for `stage_done`."""
-    return {
-        "pid": end.pid,
-        "seconds": end.seconds,
-        "mlx_peak": end.mlx_peak,
-        "process_peak": end.process_peak,
-        "bytes_read": dict(end.bytes_read),
-    }
-
-
-def signature(path: Path) -> Signature | None:
-    """What changes when a file is replaced or written to; None when it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def machine_lock() -> Path:
-    """One for all homes of a user: two runs at once would push each other out of memory.
-
-    LTX_RELAY_MACHINE_LOCK names another file, for runs that need not wait for each other (tests, two GPUs). UsageError
-    when the folder that it should be in is somebody else's.
-    """
-    stated = os.environ.get("LTX_RELAY_MACHINE_LOCK")
-    if stated:
-        return Path(stated)
-    folder = Path(tempfile.gettempdir()) / f"ltx-relay-{os.getuid()}"
-    if os.path.lexists(folder) and os.lstat(folder).st_uid != os.getuid():
-        raise UsageError(f"{folder} belongs to another user.", advice="Set LTX_RELAY_MACHINE_LOCK to a file of yours.")
-    return folder / "machine.lock"
+    def smaller_tiles(self, memory: StageMemory, end: WorkerEnd) -> StagePlan | None:
+        """The decode in smaller tiles, after it ran out of memory; None where that is not what is needed."""
+        if end.code not in heal.HEALED or memory.work.tiles is None or not self.retry or self.shrunk >= heal.TILE_TRIES:
+            return None
+        tiles = smaller_tiles(memory.work, self.prepared.means.backend)
+        if tiles is None:
+            return None
+        self.shrunk = self.tries + 1
+        self.prepared = with_tiles(self.prepared, tiles)
+        self.run.write_recipe(self.prepared.recipe.to_dict())
+        self.register()
+        stage = self.prepared.relay[-1]
+        message = heal.tile_sentence(memory, end, tiles)
+        now = self.prepared.memory[stage.name].to_dict()
+        self.emit("retry", stage=stage.name, message=message, code=end.code, tries=self.shrunk, **now)
+        return stage

@@ -32,10 +32,20 @@ from weights.lora import match
 from weights.resolve_advice import missing_advice, nothing_advice, shown
 from weights.resolve_named import Named, folders_of, named_file, same_family
 from weights.resolve_search import Shelf, default_search, survey
-from weights.resolve_types import LoraRequest, LoraUse, Model, WeightsRequest, WeightsSet
+from weights.resolve_types import LoraRequest, LoraUse, Model, UpscalerSet, WeightsRequest, WeightsSet
 from weights.select import bits_on_load, check_text_encoder, select
 
-__all__ = ["LoraRequest", "LoraUse", "Model", "WeightsRequest", "WeightsSet", "default_search", "resolve"]
+__all__ = [
+    "LoraRequest",
+    "LoraUse",
+    "Model",
+    "UpscalerSet",
+    "WeightsRequest",
+    "WeightsSet",
+    "default_search",
+    "resolve",
+    "resolve_upscaler",
+]
 
 
 def resolve(request: WeightsRequest, search: Sequence[Path]) -> WeightsSet:
@@ -55,6 +65,35 @@ def resolve(request: WeightsRequest, search: Sequence[Path]) -> WeightsSet:
             _check(found, request)
             return found
     raise absent or _nothing(request, shelf)
+
+
+def resolve_upscaler(request: WeightsRequest, kind: str, search: Sequence[Path]) -> UpscalerSet:
+    """The VAE of a checkpoint, whichever of a version's, and the upscaler (SPATIAL or TEMPORAL) for its latents.
+
+    WeightsError as `resolve`.
+    """
+    named = Named.of(request)
+    shelf = survey(folders_of(request, search), request.model_version)
+    absent = None
+    for version, tiny in _families(request, named, shelf):
+        chooser = _Chooser(request, named, shelf, version, tiny)
+        try:
+            vae = named.stage1 or chooser.find(CHECKPOINT)
+            if vae is None:
+                raise chooser.missing(CHECKPOINT, None, "Encoding and decoding need the VAE of a checkpoint")
+            upscaler = chooser.upscaler(
+                kind,
+                named.spatial if kind == SPATIAL else named.temporal,
+                f"Upscaling needs the {'spatial' if kind == SPATIAL else 'temporal'} upscaler",
+            )
+        except _AbsentError as error:
+            absent = absent or error
+        else:
+            for component in ("statistics", "vae_encoder", "vae_decoder"):
+                select(vae.path, component)
+            select(upscaler.path, "upsampler")
+            return UpscalerSet(vae, upscaler)
+    raise absent or _nothing(request, shelf, text=False)
 
 
 class _AbsentError(WeightsError):
@@ -159,13 +198,13 @@ class _Chooser:
             raise self.missing(CHECKPOINT, "distilled", need)
         return Model(dev, "distilled", (LoraUse(lora.path, 1.0),))
 
-    def upscaler(self, kind: str, named: WeightsFile | None) -> WeightsFile:
+    def upscaler(self, kind: str, named: WeightsFile | None, need: str = "") -> WeightsFile:
         if named is not None:
             return named
         found = self.find(kind)
         if found is None:
             who = "Stage 2 needs the spatial upscaler" if kind == SPATIAL else "The temporal stage needs its upscaler"
-            raise self.missing(kind, None, who)
+            raise self.missing(kind, None, need or who)
         return found
 
     def gemma(self, checkpoint: WeightsFile) -> WeightsFile:
@@ -232,19 +271,19 @@ class _Chooser:
         return _AbsentError(f"{need}, and there is none in {where}.", advice=advice)
 
 
-def _nothing(request: WeightsRequest, shelf: Shelf) -> WeightsError:
+def _nothing(request: WeightsRequest, shelf: Shelf, text: bool = True) -> WeightsError:
     """No checkpoint at all: what is there but damaged, else both ways out."""
     for broken in shelf.unusable:
         if broken.kind == CHECKPOINT:
             return broken.error
     version = request.model_version
     roles = [request.model_variant or "dev"]
-    roles += ["lora"] * (request.two_stage and roles == ["dev"])
+    roles += ["lora"] * (text and request.two_stage and roles == ["dev"])
     roles += [SPATIAL] * request.two_stage + [TEMPORAL] * request.temporal
     where = ", ".join(shown(folder) for folder in shelf.folders)
     return WeightsError(
         f"There are no weights of LTX-{version or 2} in {where}.",
-        advice=nothing_advice(version or "2.0", roles, shelf.folders[0]),
+        advice=nothing_advice(version or "2.0", roles, shelf.folders[0], text),
     )
 
 

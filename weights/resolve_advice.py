@@ -33,10 +33,30 @@ _FLAGS: Mapping[str, str] = {
 }
 
 
-def nothing_advice(version: str, roles: Sequence[str], folder: Path) -> str:
-    """When there are no weights at all: both ways out."""
-    commands = f"{fetch(version, roles, folder)} and {fetch_gemma(folder)}"
-    return f"Fetch them: {commands}; or try the flow with the bundled tiny model: --model tiny."
+def nothing_advice(version: str, roles: Sequence[str], folder: Path, text: bool = True) -> str:
+    """When there are no weights at all: all ways out. text: whether the text encoder is needed too, as by a preset."""
+    theirs = fetch(version, roles, folder) + (f" and {fetch_gemma(folder)}" if text else "")
+    ways = f"Fetch them: {theirs}."
+    if text:
+        ways = f"{download(version, roles, folder)} says how large they are and fetches them; so do {theirs}."
+    return f"{ways} Or try the flow with the bundled tiny model: --model tiny."
+
+
+def download(version: str, roles: Sequence[str], folder: Path) -> str:
+    """Our own command that fetches what these roles and the text encoder need into the folder."""
+    words = ["ltx-relay weights download"]
+    distilled = "distilled" in roles
+    if "spatial-upscaler" not in roles:
+        words.append("--preset draft" if distilled else "--preset dev")
+    elif "temporal-upscaler" not in roles:
+        words.append("--preset two-stage")
+    if distilled and "spatial-upscaler" in roles:
+        words.append("--model-variant distilled")
+    if version != "2.0":
+        words.append(f"--model-version {version}")
+    if folder != Path.cwd() / "weights/ltx-2":
+        words.append(f"--to {shown(folder)}")
+    return f"`{' '.join(words)}`"
 
 
 def missing_advice(version: str, tiny: bool, role: str, folder: Path) -> str:

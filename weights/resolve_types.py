@@ -79,3 +79,15 @@ class WeightsSet:
         upscalers = [upscaler.path for upscaler in (self.spatial, self.temporal) if upscaler is not None]
         found = [self.text_checkpoint.path, self.gemma, *(model.checkpoint.path for model in models), self.vae.path]
         return tuple(dict.fromkeys([*found, *upscalers, *(lora.path for model in models for lora in model.loras)]))
+
+
+@dataclass(frozen=True)
+class UpscalerSet:
+    """What upscaling a video needs: a checkpoint for its VAE, and the upscaler."""
+
+    vae: WeightsFile
+    upscaler: WeightsFile
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return self.vae.path, self.upscaler.path

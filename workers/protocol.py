@@ -15,7 +15,7 @@ from typing import Any
 from weights.errors import UsageError
 
 FORMAT = 1
-STAGES = ("text", "encode", "stage1", "preview", "stage2", "temporal", "decode")
+STAGES = ("text", "encode", "stage1", "preview", "stage2", "spatial", "temporal", "decode", "join")
 PROGRAMS = (*STAGES, "quantize")
 """Everything that a worker can be: the stages of a run, and what computes outside of one."""
 EVENT_FD_VARIABLE = "LTX_RELAY_EVENT_FD"

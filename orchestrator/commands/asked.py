@@ -15,7 +15,8 @@ from pathlib import Path
 from orchestrator import sizes
 from orchestrator.commands.options import Flags
 from orchestrator.memory_tiles import with_overlaps
-from orchestrator.recipe import MAX_BYTES, LoraChoice, Recipe, WeightsChoice, recipe_from_json
+from orchestrator.recipe import LoraChoice, WeightsChoice
+from orchestrator.recipe_files import read_recipe
 from orchestrator.settings import LEAST_MEMORY, MAX_SEEDS, Settings, with_recipe
 from weights.errors import UsageError
 
@@ -30,13 +31,16 @@ def settings_of(flags: Flags) -> Settings:
     if flags.json and flags.quiet:
         raise UsageError("--json and --quiet contradict each other; give one.")
     recipe = read_recipe(flags.recipe) if flags.recipe is not None else None
-    if flags.prompt is None and recipe is None:
+    if flags.prompt is not None and flags.prompt_flag is not None:
+        raise UsageError("There are two prompts, one by itself and one of --prompt; give one.")
+    prompt = flags.prompt if flags.prompt_flag is None else flags.prompt_flag
+    if prompt is None and recipe is None:
         raise UsageError("There is no prompt; say in a sentence what the video shows, in quotes.")
-    if flags.prompt is not None and not flags.prompt.strip():
+    if prompt is not None and not prompt.strip():
         raise UsageError("The prompt is empty; say in a sentence what the video shows.")
     seeds = parse_seeds(flags.seed, flags.seeds, recipe.seeds[0] if recipe and recipe.seeds else 0)
     settings = Settings(
-        prompt=flags.prompt or "",
+        prompt=prompt or "",
         negative_prompt=flags.negative_prompt,
         preset=flags.preset,
         pipeline=flags.pipeline,
@@ -89,23 +93,6 @@ def output_of(flags: Flags) -> Path | None:
     if not flags.output or flags.output.endswith("/"):
         raise UsageError(f"--output {flags.output!r} names no file.")
     return Path(flags.output)
-
-
-def read_recipe(name: str) -> Recipe:
-    """The recipe in a JSON file; UsageError naming the file."""
-    path = Path(name).expanduser()
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        words = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        raise UsageError(f"--recipe {name} cannot be read: {words}.") from error
-    try:
-        return recipe_from_json(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--recipe {name} is not a recipe of ltx-relay: it is not text.") from error
-    except UsageError as error:
-        raise UsageError(f"--recipe {name}: {error.message}", advice=error.advice) from error
 
 
 def parse_seeds(said: Iterable[str] | None, count: int | None, default: int = 0) -> tuple[int, ...] | None:

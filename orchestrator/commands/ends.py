@@ -50,7 +50,10 @@ def usage_error(error: Any, message: str) -> UsageError:
     else:
         message = message if message.endswith((".", "?", "!", ")")) else message + "."
     path = getattr(getattr(error, "ctx", None), "command_path", None)
-    return UsageError(message, advice=f"`{path} --help` lists what there is." if path else "")
+    advice = f"`{path} --help` lists what there is." if path else ""
+    if path == "ltx-relay" and "No such command" in message:
+        advice = "`ltx-relay --help` lists what there is; a prompt of one word needs `generate` before it."
+    return UsageError(message, advice=advice)
 
 
 def report(error: BaseException, *, json: bool, debug: bool) -> int:

@@ -5,14 +5,28 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.commands.asked import absolute, output_of, settings_of
+from orchestrator.commands.complete import run_names
 from orchestrator.commands.ends import Ended, relay_error
-from orchestrator.commands.options import Debug, Flags, Home, Json, NoRetry, Overwrite, Quiet, takes_flags
+from orchestrator.commands.manners import Manners
+from orchestrator.commands.options import (
+    Debug,
+    Flags,
+    Home,
+    Json,
+    Nice,
+    NoRetry,
+    OnDone,
+    Overwrite,
+    Quiet,
+    takes_flags,
+)
 from orchestrator.display import Display, open_display
 from weights.errors import UsageError
 
@@ -26,32 +40,36 @@ def generate(flags: Flags) -> None:
     Each stage runs in a process of its own with only its own weights. What was computed before is used again: the same
     command continues an interrupted run.
     """
-    settings, output = settings_of(flags), output_of(flags)
-    home = chosen_home(flags.home)
-    from orchestrator.prepare import prepare
+    with Manners(nice=flags.nice, on_done=flags.on_done, json=flags.json) as manners:
+        settings, output = settings_of(flags), output_of(flags)
+        home = chosen_home(flags.home)
+        from orchestrator.prepare import prepare
 
-    prepared = prepare(settings, home=home, output=output, overwrite=flags.overwrite, stop_after=flags.stop_after)
-    from orchestrator.run import generate as start
+        prepared = prepare(settings, home=home, output=output, overwrite=flags.overwrite, stop_after=flags.stop_after)
+        from orchestrator.run import generate as start
 
-    display = open_display(json=flags.json, quiet=flags.quiet)
-    again = resume_words(flags.home, flags.overwrite)
+        def begin(on_event: OnEvent, interrupts: Any) -> None:
+            start(prepared, on_event=on_event, interrupts=interrupts, retry=not flags.no_retry)
 
-    def begin(on_event: OnEvent, interrupts: Any) -> None:
-        start(prepared, on_event=on_event, interrupts=interrupts, retry=not flags.no_retry)
-
-    show(display, again, begin)
+        display = open_display(json=flags.json, quiet=flags.quiet)
+        show(display, resume_words(flags.home, flags.overwrite), begin, manners)
 
 
 def resume(
     run: Annotated[
         str | None,
         typer.Argument(
-            metavar="RUN", show_default="the last that is not done", help="A run, or the beginning of its id."
+            metavar="RUN",
+            show_default="the last that is not done",
+            help="A run, or the beginning of its id.",
+            autocompletion=run_names,
         ),
     ] = None,
     overwrite: Overwrite = False,
     no_retry: NoRetry = False,
     home: Home = None,
+    nice: Nice = None,
+    on_done: OnDone = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -59,14 +77,15 @@ def resume(
     """Go on with a run that failed or was interrupted, from its last finished step."""
     if json and quiet:
         raise UsageError("--json and --quiet contradict each other; give one.")
-    at = chosen_home(home)
-    chosen = run_to_resume(at, run)
-    from orchestrator.run import resume as start
+    with Manners(nice=nice, on_done=on_done, json=json) as manners:
+        at = chosen_home(home)
+        chosen = run_to_resume(at, run)
+        from orchestrator.run import resume as start
 
-    def go_on(on_event: OnEvent, interrupts: Any) -> None:
-        start(chosen, home=at, on_event=on_event, interrupts=interrupts, overwrite=overwrite, retry=not no_retry)
+        def go_on(on_event: OnEvent, interrupts: Any) -> None:
+            start(chosen, home=at, on_event=on_event, interrupts=interrupts, overwrite=overwrite, retry=not no_retry)
 
-    show(open_display(json=json, quiet=quiet), resume_words(home, overwrite), go_on)
+        show(open_display(json=json, quiet=quiet), resume_words(home, overwrite), go_on, manners)
 
 
 def run_to_resume(home: Any, reference: str | None) -> Any:
@@ -84,13 +103,18 @@ def run_to_resume(home: Any, reference: str | None) -> Any:
     return run
 
 
-def show(display: Display, again: list[str], start: Callable[[OnEvent, Any], Any]) -> None:
-    """Carries a run out under a display. Raises Ended, with the command that resumes it, for whatever stops it."""
+def show(
+    display: Display, again: list[str], start: Callable[[OnEvent, Any], Any], manners: Manners | None = None
+) -> None:
+    """Carries a run out under a display. Raises Ended, with the command that resumes it, for whatever stops it.
+
+    manners: those of the command around it, which say at its end how it ended; without them the machine stays awake.
+    """
     from orchestrator.interrupts import Interrupts
 
     try:
-        with Interrupts() as interrupts:
-            start(display.event, interrupts)
+        with Interrupts() as interrupts, Manners() if manners is None else nullcontext(manners) as minded:
+            start(minded.attend(display), interrupts)
     except BaseException as error:
         display.close()
         raise Ended(error, resume_line(display, again, error), announced=display.view.error is not None) from error

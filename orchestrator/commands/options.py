@@ -14,12 +14,28 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from orchestrator.presets import PRESETS, VARIANTS
+from orchestrator.commands.complete import one_of, run_names
+from orchestrator.presets import PIPELINES, PRESETS, VARIANTS
+from orchestrator.settings import DTYPES
 
 
-def option(*names: str, help: str, metavar: str | None = None, default: str | None = None, panel: str) -> Any:
-    """A Typer option that is not said by default; `default` states what then holds."""
-    return typer.Option(*names, help=help, metavar=metavar, show_default=default or False, rich_help_panel=panel)
+def option(
+    *names: str,
+    help: str,
+    metavar: str | None = None,
+    default: str | None = None,
+    panel: str,
+    complete: Callable[..., list[str]] | None = None,
+) -> Any:
+    """A Typer option that is not said by default; `default` states what then holds. complete: for the tab key."""
+    return typer.Option(
+        *names,
+        help=help,
+        metavar=metavar,
+        show_default=default or False,
+        rich_help_panel=panel,
+        autocompletion=complete,
+    )
 
 
 WHAT = "What to make"
@@ -29,6 +45,8 @@ WEIGHTS = "Weights"
 MACHINE = "Memory and numbers"
 OUTPUT = "Output"
 PROGRAM = "Program"
+CODECS = ("h264", "hevc", "prores", "ffv1")
+"""As `orchestrator.video_files` has them, which help pages need not wait for."""
 
 Home = Annotated[
     str | None,
@@ -44,6 +62,21 @@ NoRetry = Annotated[
     bool,
     option("--no-retry", help="Do not start a worker again that ran out of memory, with less of it.", panel=MACHINE),
 ]
+Nice = Annotated[
+    int | None,
+    option("--nice", metavar="N", default="0", help="Leave the processor to others, 1 to 19.", panel=PROGRAM),
+]
+OnDone = Annotated[
+    str | None,
+    option(
+        "--on-done", metavar="COMMAND", panel=PROGRAM,
+        help="Run this in a shell at the end, well or not; LTX_RELAY_STATUS, _OUTPUT, _RUN, _EXIT_CODE, _SECONDS tell.",
+    ),
+]  # fmt: skip
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run, the beginning of its id, or last.", autocompletion=run_names),
+]
 Debug = Annotated[bool, option("--debug", help="Show the traceback of an error.", panel=PROGRAM)]
 
 
@@ -54,13 +87,15 @@ class Flags:
 
     prompt: Annotated[str | None, typer.Argument(
         help="What the video shows, in quotes.", metavar="PROMPT", show_default=False, rich_help_panel=WHAT)] = None
+    prompt_flag: Annotated[str | None, option(
+        "--prompt", metavar="TEXT", panel=WHAT, help="The same as a flag, as other tools have it.")] = None
 
     preset: Annotated[str | None, option(
-        "--preset", "-p", metavar="NAME", default="max", panel=WHAT,
+        "--preset", "-p", metavar="NAME", default="max", panel=WHAT, complete=one_of(*PRESETS),
         help="\n".join(["How much is done.", *(f"{name}: {preset.summary}." for name, preset in PRESETS.items())]))
     ] = None
     pipeline: Annotated[str | None, option(
-        "--pipeline", metavar="NAME", panel=WHAT,
+        "--pipeline", metavar="NAME", panel=WHAT, complete=one_of(*PIPELINES),
         help="The guide's names: two-stage is that preset; text-to-video is draft, or dev with --model-variant dev.")
     ] = None
     negative_prompt: Annotated[str | None, option(
@@ -73,7 +108,8 @@ class Flags:
         "--seeds", metavar="COUNT", default="1", panel=WHAT,
         help="So many videos, counting the seed up; they share the loading of the weights.")] = None
     recipe: Annotated[str | None, option(
-        "--recipe", metavar="FILE", panel=WHAT, help="Make that recipe.json again; flags beside it win.")] = None
+        "--recipe", metavar="FILE", panel=WHAT,
+        help="Make that video again: the video, the .json beside it, or a recipe.json. Flags beside it win.")] = None
 
     height: Annotated[int | None, option(
         "--height", "-H", metavar="PIXELS", default="480; tiny its own", panel=SIZE,
@@ -107,16 +143,17 @@ class Flags:
         "--steps-stage2", "--stage2-steps", metavar="COUNT", default="3", panel=STEPS,
         help="Denoising steps of stage 2, at the full size.")] = None
     cfg: Annotated[float | None, option(
-        "--cfg", "--cfg-scale", "--guidance-scale", metavar="SCALE", default="5, dev 7, distilled 1", panel=STEPS,
+        "--cfg", "--cfg-scale", "--guidance-scale", "--video-cfg-guidance-scale", metavar="SCALE",
+        default="5, dev 7, distilled 1", panel=STEPS,
         help="How strictly stage 1 follows the prompt; 1 is without guidance.")] = None
     cfg_stage1: Annotated[float | None, option(
         "--cfg-stage1", "--stage1-cfg", metavar="SCALE", default="as --cfg", panel=STEPS,
         help="The same for stage 1 by its own name; stage 2 has no guidance.")] = None
     guidance_rescale: Annotated[float | None, option(
-        "--guidance-rescale", metavar="SHARE", default="0", panel=STEPS,
+        "--guidance-rescale", "--video-rescale-scale", metavar="SHARE", default="0", panel=STEPS,
         help="0 to 1; 0.7 against over-saturated colours.")] = None
     stg: Annotated[float | None, option(
-        "--stg", "--stg-scale", metavar="SCALE", default="0", panel=STEPS,
+        "--stg", "--stg-scale", "--video-stg-guidance-scale", metavar="SCALE", default="0", panel=STEPS,
         help="Spatio-temporal guidance; costs one more pass a step.")] = None
     stg_blocks: Annotated[str | None, option(
         "--stg-blocks", metavar="N,N", default="29; 2.3: 28", panel=STEPS,
@@ -127,20 +164,24 @@ class Flags:
         help="Where all weights are; tiny is the model that comes along.")] = None
     model_variant: Annotated[str | None, option(
         "--model-variant", metavar="|".join(VARIANTS), default="dev where it is there", panel=WEIGHTS,
+        complete=one_of(*VARIANTS),
         help="The model of stage 1.")] = None
     model_version: Annotated[str | None, option(
         "--model-version", metavar="2.0|2.3", default="what the files say", panel=WEIGHTS,
+        complete=one_of("2.0", "2.3"),
         help="Of LTX-2, for files that do not tell, and where both are there.")] = None
     weights: Annotated[str | None, option(
-        "--weights", metavar="FILE", panel=WEIGHTS, help="The checkpoint of both stages.")] = None
+        "--weights", "--checkpoint-path", metavar="FILE", panel=WEIGHTS, help="The checkpoint of both stages.")] = None
     weights_stage1: Annotated[str | None, option(
         "--weights-stage1", metavar="FILE", panel=WEIGHTS, help="The checkpoint of stage 1.")] = None
     weights_stage2: Annotated[str | None, option(
         "--weights-stage2", metavar="FILE", panel=WEIGHTS, help="The checkpoint of stage 2, distilled.")] = None
     gemma: Annotated[str | None, option(
-        "--gemma", "--text-encoder", metavar="FOLDER", panel=WEIGHTS, help="The text encoder, Gemma 3.")] = None
+        "--gemma", "--gemma-root", "--text-encoder", metavar="FOLDER", panel=WEIGHTS,
+        help="The text encoder, Gemma 3.")] = None
     spatial_upscaler_weights: Annotated[str | None, option(
-        "--spatial-upscaler-weights", metavar="FILE", panel=WEIGHTS, help="The upscaler between the stages.")] = None
+        "--spatial-upscaler-weights", "--spatial-upsampler-path", metavar="FILE", panel=WEIGHTS,
+        help="The upscaler between the stages.")] = None
     temporal_weights: Annotated[str | None, option(
         "--temporal-weights", "--temporal-upscaler-weights", metavar="FILE", panel=WEIGHTS,
         help="The upscaler of the frame rate.")] = None
@@ -164,14 +205,14 @@ class Flags:
     fp16: Annotated[bool, option(
         "--fp16", panel=MACHINE, help="16-bit compute: bfloat16 on a GPU; a CPU stays with float32.")] = False
     dtype: Annotated[str | None, option(
-        "--dtype", metavar="TYPE", default="auto", panel=MACHINE,
+        "--dtype", metavar="TYPE", default="auto", panel=MACHINE, complete=one_of(*DTYPES),
         help="auto, bfloat16, float16 or float32; auto is bfloat16 on a GPU.")] = None
     noise: Annotated[str | None, option(
         "--noise", metavar="FILE", panel=MACHINE,
         help="Start from the tensors stage1 and stage2 of a safetensors file, not from a seed.")] = None
 
     stop_after: Annotated[str | None, option(
-        "--stop-after", metavar="STAGE", panel=OUTPUT,
+        "--stop-after", metavar="STAGE", panel=OUTPUT, complete=one_of("text", "stage1", "stage2", "temporal"),
         help="Stop after text, stage1, stage2 or temporal; after stage1 with a contact sheet. promote goes on.")
     ] = None
     output: Annotated[str | None, option(
@@ -179,7 +220,7 @@ class Flags:
         help="Where the video goes; several seeds add theirs to the name.")] = None
     overwrite: Overwrite = False
     codec: Annotated[str | None, option(
-        "--codec", metavar="NAME", default="h264", panel=OUTPUT,
+        "--codec", metavar="NAME", default="h264", panel=OUTPUT, complete=one_of(*CODECS),
         help="h264, hevc, prores (.mov) or ffv1 (.mkv, lossless).")] = None
     keep_base: Annotated[bool | None, option(
         "--keep-base/--no-keep-base", panel=OUTPUT, default="off",
@@ -188,6 +229,8 @@ class Flags:
         "--generate-audio", panel=OUTPUT, help="Not there yet; an error that says so.")] = False
 
     home: Home = None
+    nice: Nice = None
+    on_done: OnDone = None
     json: Json = False
     quiet: Quiet = False
     debug: Debug = False

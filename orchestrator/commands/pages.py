@@ -11,17 +11,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from orchestrator.commands.bare import with_command
 from orchestrator.display.streams import is_utf8
 
 MAX_WIDTH = 100
 NAME_WIDTH = 31
+NARROW = 2 * NAME_WIDTH
 
 
 class Page(TyperCommand):
@@ -36,6 +38,13 @@ class GroupPage(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(rendered(page(self, ctx)))
+
+
+class ProgramPage(GroupPage):
+    """The program itself, which takes a prompt in the place of a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_command(args, self.commands))
 
 
 def page(command: Any, ctx: Any) -> list[RenderableType]:
@@ -65,12 +74,27 @@ def default_panel(parameter: Any) -> str:
 
 
 def panel(title: str, rows: Iterable[tuple[Text, Text]]) -> Panel:
-    grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
-    grid.add_column(width=NAME_WIDTH, overflow="fold")
-    grid.add_column(ratio=1)
-    for left, right in rows:
-        grid.add_row(left, right)
-    return Panel(grid, title=title, title_align="left", border_style="dim", box=box.ROUNDED)
+    return Panel(Rows(list(rows)), title=title, title_align="left", border_style="dim", box=box.ROUNDED)
+
+
+class Rows:
+    """What to write and what it means, in two columns; in a narrow terminal one under the other."""
+
+    def __init__(self, rows: list[tuple[Text, Text]]) -> None:
+        self.rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width < NARROW:
+            for left, right in self.rows:
+                yield left
+                yield Padding(right, (0, 0, 0, 2))
+            return
+        grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        grid.add_column(width=NAME_WIDTH, overflow="fold")
+        grid.add_column(ratio=1)
+        for left, right in self.rows:
+            grid.add_row(left, right)
+        yield grid
 
 
 def names(parameter: Any) -> Text:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from orchestrator.commands.generate import chosen_home
-from orchestrator.commands.options import Debug, Home, Json
-from orchestrator.commands.runs import STATUS_STYLES, run_record, write_json
+from orchestrator.commands.options import Debug, Home, Json, RunName
+from orchestrator.commands.runs import STATUS_STYLES, write_json
 from orchestrator.commands.sheet import Line, write_lines
 from orchestrator.display.words import duration, memory_size, stage_label
+from orchestrator.run_record import run_record
 
 
 def report_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, the beginning of its id, or last.")],
+    run: RunName,
     home: Home = None,
     json: Json = False,
     debug: Debug = False,

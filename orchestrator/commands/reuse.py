@@ -8,13 +8,27 @@ from typing import Annotated
 import typer
 
 from orchestrator.commands.asked import parse_seeds
+from orchestrator.commands.complete import one_of
 from orchestrator.commands.generate import chosen_home, resume_words, show
-from orchestrator.commands.options import OUTPUT, SIZE, Debug, Home, Json, Overwrite, Quiet, option
+from orchestrator.commands.manners import Manners
+from orchestrator.commands.options import (
+    CODECS,
+    OUTPUT,
+    SIZE,
+    Debug,
+    Home,
+    Json,
+    Nice,
+    OnDone,
+    Overwrite,
+    Quiet,
+    RunName,
+    option,
+)
 from orchestrator.display import open_display
 from orchestrator.sizes import parse_fps
 from weights.errors import UsageError
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run, the beginning of its id, or last.")]
 Output = Annotated[
     str | None,
     option(
@@ -33,6 +47,8 @@ def promote(
     output: Output = None,
     overwrite: Overwrite = False,
     home: Home = None,
+    nice: Nice = None,
+    on_done: OnDone = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -45,7 +61,8 @@ def promote(
     chosen = parse_seeds(seeds, None) if seeds else None
     if chosen == ():
         raise UsageError("promote takes the numbers of seeds.")
-    begin(run, chosen, None, None, output, overwrite, home, json, quiet)
+    with Manners(nice=nice, on_done=on_done, json=json) as manners:
+        begin(run, chosen, None, None, output, overwrite, home, json, quiet, manners)
 
 
 def decode(
@@ -57,7 +74,7 @@ def decode(
     codec: Annotated[
         str | None,
         option(
-            "--codec", metavar="NAME", default="the run's", panel=OUTPUT,
+            "--codec", metavar="NAME", default="the run's", panel=OUTPUT, complete=one_of(*CODECS),
             help="h264, hevc, prores (.mov) or ffv1 (.mkv, lossless).",
         ),
     ] = None,
@@ -68,6 +85,8 @@ def decode(
     output: Output = None,
     overwrite: Overwrite = False,
     home: Home = None,
+    nice: Nice = None,
+    on_done: OnDone = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -76,7 +95,8 @@ def decode(
     chosen = parse_seeds(seed, None) if seed else None
     if chosen == ():
         raise UsageError("--seed takes the numbers of seeds here.")
-    begin(run, chosen, codec, play_fps, output, overwrite, home, json, quiet)
+    with Manners(nice=nice, on_done=on_done, json=json) as manners:
+        begin(run, chosen, codec, play_fps, output, overwrite, home, json, quiet, manners)
 
 
 def begin(
@@ -89,6 +109,7 @@ def begin(
     home: str | None,
     json: bool,
     quiet: bool,
+    manners: Manners,
 ) -> None:
     if json and quiet:
         raise UsageError("--json and --quiet contradict each other; give one.")
@@ -107,4 +128,5 @@ def begin(
         open_display(json=json, quiet=quiet),
         resume_words(home, overwrite),
         lambda on_event, interrupts: generate(prepared, on_event=on_event, interrupts=interrupts),
+        manners,
     )

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.commands.complete import run_names
 from orchestrator.commands.generate import chosen_home
-from orchestrator.commands.options import Debug, Home, Json
+from orchestrator.commands.options import Debug, Home, Json, RunName
 from orchestrator.commands.sheet import Line, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import duration, file_size, memory_size, stage_label
+from orchestrator.run_record import run_record
 from weights.errors import RelayError
-from workers.protocol import STAGES
 
 STATUS_STYLES = {"done": "green", "running": "cyan", "failed": "red", "interrupted": "yellow"}
 
@@ -37,7 +38,7 @@ def list_command(home: Home = None, json: Json = False, debug: Debug = False) ->
 
 
 def show_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, the beginning of its id, or last.")],
+    run: RunName,
     home: Home = None,
     json: Json = False,
     debug: Debug = False,
@@ -53,7 +54,10 @@ def show_command(
 
 
 def delete_command(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or the beginnings of their ids.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Runs, or the beginnings of their ids.", autocompletion=run_names),
+    ],
     home: Home = None,
     debug: Debug = False,
 ) -> None:
@@ -74,7 +78,8 @@ def show_list(home: str | None, json: bool) -> None:
     for summary in list_runs(at):
         record = asdict(summary)
         try:
-            record["prompt"] = open_run(at, summary.id).recipe().get("prompt")
+            recipe = open_run(at, summary.id).recipe()
+            record["prompt"] = recipe.get("prompt") or recipe.get("title")
         except RelayError:  # damaged, or deleted in this moment; its line says so or comes without the prompt
             record["prompt"] = None
         records.append(record)
@@ -98,23 +103,6 @@ def list_line(record: Mapping[str, Any], width: int) -> Line:
     ]
 
 
-def run_record(run: Any) -> dict[str, Any]:
-    """Everything that `runs show` tells, as JSON has it; stages in the order of the relay."""
-    state = run.state()
-    order = {name: place for place, name in enumerate(STAGES)}
-    stages = sorted(state.stages.items(), key=lambda entry: order.get(entry[0], len(order)))
-    return {
-        "run": run.id,
-        "status": run.status(),
-        "created": state.created,
-        "updated": state.updated,
-        "folder": str(run.folder),
-        "outputs": list(state.outputs),
-        "stages": [{"name": name, **asdict(stage), "log": str(run.log_path(name))} for name, stage in stages],
-        "recipe": run.recipe(),
-    }
-
-
 def run_lines(record: Mapping[str, Any]) -> Iterator[Line]:
     status = str(record["status"])
     yield [
@@ -122,7 +110,7 @@ def run_lines(record: Mapping[str, Any]) -> Iterator[Line]:
         (status, STATUS_STYLES.get(status, "")),
         (f"  {moment(record['created'])}", "dim"),
     ]
-    yield [(str(record["recipe"].get("prompt", "")), "")]
+    yield [(str(record["recipe"].get("prompt") or record["recipe"].get("title") or ""), "")]
     yield []
     yield [(f"{'stage':<10}{'':<10}{'process':>9}{'time':>9}{'peak':>10}{'read':>10}", "dim")]
     for stage in record["stages"]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 
 from orchestrator.display.streams import Stream, is_terminal
 from orchestrator.display.words import printable
 
+LEAST_ROOM = 24
 Line = list[tuple[str, str]]
 """Pieces of one line: text and rich style."""
 
@@ -29,6 +31,24 @@ def write_lines(lines: Iterable[Line]) -> None:
         text = Text.assemble(*((visible(piece), style) for piece, style in line))
         text.truncate(width)
         stream.write(ansi(text) + "\n")
+
+
+def hanging(label: Line, text: str, style: str = "") -> Iterator[Line]:
+    """A label and a sentence: on a terminal the sentence goes on below its beginning, or all of it below the label."""
+    indent = sum(len(piece) for piece, _ in label)
+    if not is_terminal(sys.stdout):
+        yield [*label, (text, style)]
+        return
+    from orchestrator.display.screen import terminal_size
+
+    width = terminal_size(sys.stdout)[0]
+    below = width - indent < LEAST_ROOM
+    if below:
+        indent = 4
+    lines = textwrap.wrap(visible(text), max(1, width - indent), break_on_hyphens=False) or [""]
+    yield [*label] if below else [*label, (lines[0], style)]
+    for line in lines if below else lines[1:]:
+        yield [(" " * indent, ""), (line, style)]
 
 
 def visible(text: str) -> str:

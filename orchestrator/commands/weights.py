@@ -22,7 +22,7 @@ SLOW_BYTES = 1 << 30
 
 
 def weights(context: typer.Context) -> None:
-    """Work on weights files."""
+    """List, fetch, check or quantise weights files."""
     if context.invoked_subcommand is None:
         Stream(sys.stdout).write(context.get_help() + "\n")
 
@@ -56,13 +56,15 @@ def quantize_command(
         raise UsageError(f"{'FILE' if not file else '--output'} names no file.")
     at = chosen_home(home)
     from orchestrator.interrupts import Interrupts
+    from orchestrator.power import Awake
     from orchestrator.quantize import prepare, write
 
     wanted = None if output is None else Path(output).expanduser()
     with in_a_sentence():
         prepared = prepare(Path(file).expanduser(), wanted, 8 if bits is None else bits, overwrite=overwrite)
     told = Told(json=json, quiet=quiet, source=str(prepared.planned.path), size=prepared.planned.size)
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, Awake() as awake:
+        awake.begin()
         end = write(prepared, home=at, on_event=told.event, interrupts=interrupts)
     told.done(str(prepared.output), end.seconds)
 

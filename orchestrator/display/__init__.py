@@ -5,6 +5,7 @@
     stages    that view as lines of text
     screen    lines redrawn in place on a terminal; ansi: their styles
     keys      no echo meanwhile
+    images    pictures in terminals that show them
     live, plain, machine    the displays: a terminal, a log, a program (JSON lines; quiet)
     streams   standard output and error that may be closed, ASCII only, or without a reader
 
@@ -14,6 +15,7 @@ end. Progress, notes and errors go to standard error. No display ever ends a run
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -48,9 +50,10 @@ def open_display(*, json: bool = False, quiet: bool = False) -> Display:
 
         return QuietDisplay(sys.stdout)
     if can_move_cursor(sys.stderr):
+        from orchestrator.display.images import protocol
         from orchestrator.display.live import LiveDisplay
 
-        return LiveDisplay(sys.stderr, sys.stdout)
+        return LiveDisplay(sys.stderr, sys.stdout, images=protocol(os.environ))
     from orchestrator.display.plain import PlainDisplay
 
     return PlainDisplay(sys.stderr, sys.stdout)

@@ -6,6 +6,7 @@ when an event says so and twice a second for the clocks.
 
 from __future__ import annotations
 
+import os
 import textwrap
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 
 from rich.text import Text
 
+from orchestrator.display.images import ROWS, Protocol, read_png
 from orchestrator.display.keys import silence
 from orchestrator.display.screen import Screen, Size
 from orchestrator.display.stages import ASCII, UNICODE, Glyphs, stage_line, summary, title_lines
@@ -36,6 +38,7 @@ class LiveDisplay:
         size: Callable[[], Size] | None = None,
         clock: Callable[[], float] = time.time,
         tick: float | None = TICK,
+        images: Protocol | None = None,
     ) -> None:
         self.view = RunView()
         self._screen = Screen(terminal, size)
@@ -43,6 +46,9 @@ class LiveDisplay:
         self._stdout = Stream(stdout)
         self._glyphs = glyphs or (UNICODE if is_utf8(terminal) else ASCII)
         self._clock = clock
+        self._images = images
+        self._previews: dict[tuple[str, str], int] = {}
+        """Which quarter of a stage's steps was shown last, by stage and place."""
         self._settled = 0
         """How many of the first stages are printed for good."""
         self._lock = threading.RLock()
@@ -63,7 +69,9 @@ class LiveDisplay:
                 above = title_lines(self.view, self._glyphs, self._screen.columns)
             elif sentence := remark(event):
                 above = self._remark(sentence, {"video_done": "", "loaded": "dim"}.get(str(event["event"]), "yellow"))
-            self._draw(above)
+            elif event.get("event") == "preview":
+                above = self._preview(event)
+            self._draw(above, self._picture(event))
 
     def close(self) -> None:
         """The last drawing; then the paths of the finished videos on standard output."""
@@ -82,13 +90,39 @@ class LiveDisplay:
             for path in self.view.paths:
                 self._stdout.write_path(path)
 
-    def _draw(self, above: list[Text]) -> None:
+    def _preview(self, event: Mapping[str, Any]) -> list[Text]:
+        """In which folder they are, once: each takes the place of the one before. Nothing where pictures are shown."""
+        folder = os.path.dirname(str(event.get("path")))
+        if self._images or "index" not in event or ("", folder) in self._previews:
+            return []
+        self._previews[("", folder)] = 0
+        home = os.path.expanduser("~")
+        short = f"~{folder[len(home) :]}" if folder.startswith(f"{home}/") else folder
+        return self._remark(f"previews in {short}", "dim")
+
+    def _picture(self, event: Mapping[str, Any]) -> str:
+        """What shows the event's picture here: a contact sheet, and previews four times in a stage."""
+        if self._images is None or event.get("event") not in ("preview", "contact_sheet"):
+            return ""
+        place = (str(event.get("stage")), str(event.get("path")))
+        if event["event"] == "preview":
+            index, total = event.get("index"), event.get("total")
+            if not isinstance(index, int) or not isinstance(total, int) or total < 1:
+                return ""
+            quarter = 4 * index // total
+            if quarter <= self._previews.get(place, 0):
+                return ""
+            self._previews[place] = quarter
+        picture = read_png(place[1])
+        return "" if picture is None else self._images(picture, ROWS)
+
+    def _draw(self, above: list[Text], picture: str = "") -> None:
         stages = self.view.stages
         lines = list(above)
         while self._settled < len(stages) and stages[self._settled].status in FINISHED:
             lines.append(self._stage(stages[self._settled]))
             self._settled += 1
-        self._screen.draw([self._stage(stage) for stage in stages[self._settled :]], above=lines)
+        self._screen.draw([self._stage(stage) for stage in stages[self._settled :]], above=lines, picture=picture)
 
     def _stage(self, stage: StageView) -> Text:
         return stage_line(stage, self._clock(), self._screen.columns, self._glyphs)

@@ -52,6 +52,8 @@ class PlainDisplay:
                 self._start(event)
             case "run_done":
                 self._say(summary(self.view))
+            case "preview" if stage and event.get("index") == event.get("total") and event.get("index"):
+                self._say(f"{stage_label(stage.name)}: preview: {event.get('path')}")
             case kind if stage:
                 self._stage(stage, str(kind), event)
 
@@ -64,6 +66,8 @@ class PlainDisplay:
     def _start(self, event: Mapping[str, Any]) -> None:
         if prompt := self.view.recipe.get("prompt"):
             self._say(f"prompt: {prompt}")
+        elif title := self.view.recipe.get("title"):
+            self._say(str(title))
         words = video_words(event.get("width"), event.get("height"), event.get("frames"), event.get("fps"))
         self._say(f"video: {words}" + (f", run {self.view.run}" if self.view.run else ""))
 
@@ -92,7 +96,7 @@ def stage_words(stage: StageView, kind: str, now: float) -> str:
             worker = f"process {stage.pid}" if stage.pid else ""
             return ", ".join(filter(None, ("started", worker, weights)))
         case "step":
-            video = f"video {stage.item} of {stage.items}, " if stage.items > 1 else ""
+            video = f"{stage.noun} {stage.item} of {stage.items}, " if stage.items > 1 else ""
             line = f"{video}{step_unit(stage.name)} {stage.index}/{stage.total}"
             if stage.pace is not None:
                 line += f", {pace(stage.pace)} each"

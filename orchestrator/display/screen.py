@@ -40,15 +40,21 @@ class Screen:
         """Cells that a line may take."""
         return max(10, self._size()[0] - 1)
 
-    def draw(self, block: Sequence[Text], above: Sequence[Text] = ()) -> None:
-        """Replaces the block; the lines `above` are printed once, before it, as long as they are, and stay."""
+    def draw(self, block: Sequence[Text], above: Sequence[Text] = (), picture: str = "") -> None:
+        """Replaces the block; the lines `above` are printed once, before it, as long as they are, and stay.
+
+        picture: what shows one in this terminal, printed after those lines.
+        """
         columns, rows = self._size()
         width = self.columns
         block = [fitted(line, width) for line in block[-max(1, rows - 2) :]] if block else []
-        body = "".join(self._ansi(line) + "\x1b[K\r\n" for line in (*above, *block))
+        lines = [self._ansi(line) + "\x1b[K\r\n" for line in (*above, *block)]
+        if picture:
+            lines.insert(len(above), "\x1b[J" + picture)
+        body = "".join(lines)
         up = sum(max(1, -(-cells // max(1, columns))) for cells in self._drawn)
         drawing = f"{body}@{up}"
-        if drawing == self._last and not above:
+        if drawing == self._last and not above and not picture:
             return
         back = f"\r\x1b[{up}A" if up else "\r"
         if columns != self._columns:  # rows that were wrapped stay joined in the terminal's mind until they are erased

@@ -55,11 +55,12 @@ def title_lines(view: RunView, glyphs: Glyphs, width: int) -> list[Text]:
         shown = ", ".join(map(str, seeds[:4])) + (", ..." if len(seeds) > 4 else "")
         facts.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {shown}")
     what = Text("  " + f" {glyphs.dot} ".join(printable(fact) for fact in facts), style="dim")
-    prompt = Text("  " + printable(str(recipe.get("prompt") or "")), style="bold")
+    words = str(recipe.get("prompt") or recipe.get("title") or "")
+    prompt = Text("  " + printable(words), style="bold")
     if prompt.cell_len > width:
         prompt.truncate(width - 3)
         prompt.append("...")
-    return [prompt, what, Text("")] if recipe.get("prompt") else [what, Text("")]
+    return [prompt, what, Text("")] if words else [what, Text("")]
 
 
 def stage_line(stage: StageView, now: float, width: int, glyphs: Glyphs) -> Text:
@@ -140,7 +141,7 @@ def _counts(stage: StageView, glyphs: Glyphs) -> str:
 
 def _steps(stage: StageView) -> str:
     of = f"{step_unit(stage.name)} {stage.index} of {stage.total}"
-    return of if stage.items <= 1 else f"{of} of video {stage.item} of {stage.items}"
+    return of if stage.items <= 1 else f"{of} of {stage.noun} {stage.item} of {stage.items}"
 
 
 def _memory(stage: StageView) -> str:

@@ -31,6 +31,8 @@ class StageView:
 
     name: str
     items: int = 1
+    noun: str = "video"
+    """What an item is called."""
     status: Status = "pending"
     message: str = ""
     pid: int | None = None
@@ -132,6 +134,8 @@ def remark(event: Mapping[str, Any]) -> str:
             return "; ".join(map(_lora_words, _mappings(event.get("loras"))))
         case "contact_sheet":
             return f"contact sheet: {event.get('path')}"
+        case "video_done" if event.get("summary"):
+            return str(event["summary"])
         case "video_done" if event.get("role") == "base":
             return f"base video: {event.get('path')}"
         case _:
@@ -163,6 +167,7 @@ def _stage(stage: StageView, event: Mapping[str, Any]) -> StageView:
             return StageView(
                 stage.name,
                 items=_whole(event.get("items"), stage.items),
+                noun=stage.noun,
                 status="running",
                 pid=_whole(event.get("pid"), 0) or None,
                 weights_bytes=_whole(event.get("weights_bytes"), 0),
@@ -214,7 +219,10 @@ def _declared(raw: Mapping[str, Any]) -> StageView:
     status: Status = "cached" if raw.get("cached") else "pending"
     items = raw.get("items")
     return StageView(
-        str(raw.get("name")), items=len(items) if isinstance(items, list) else _whole(items, 1), status=status
+        str(raw.get("name")),
+        items=len(items) if isinstance(items, list) else _whole(items, 1),
+        noun=str(raw.get("noun", "video")),
+        status=status,
     )
 
 

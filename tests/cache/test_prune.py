@@ -269,3 +269,21 @@ def test_the_limit_of_the_environment() -> None:
     assert limit_from({"LTX_RELAY_CACHE_SIZE": "none"}) is None
     with pytest.raises(UsageError, match="LTX_RELAY_CACHE_SIZE"):
         limit_from({"LTX_RELAY_CACHE_SIZE": "lots"})
+
+
+def test_after_an_ordinary_run_the_records_of_all_others_are_not_read(home, make, monkeypatch):
+    """A run's end must not take longer with each run that was ever made."""
+    make("a", 1)
+    for _ in range(3):
+        create_run(home, {"prompt": "a ball"}, "a ball")
+    monkeypatch.setattr("cache.prune.list_runs", lambda home: pytest.fail("the runs were read"))
+    assert prune(home, max_bytes=1 << 30, damaged=False).removed == 0
+    assert kept(home) == "a"
+
+
+def test_a_list_of_runs_reads_each_record_once(home, monkeypatch):
+    made = [create_run(home, {"prompt": "a ball"}, "a ball").id for _ in range(4)]
+    read, state = [], Run.state
+    monkeypatch.setattr(Run, "state", lambda run: (read.append(run.id), state(run))[1])
+    assert sorted(summary.id for summary in list_runs(home)) == sorted(made)
+    assert sorted(read) == sorted(made)

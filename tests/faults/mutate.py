@@ -92,7 +92,7 @@ MUTATIONS = (
         ("tests/cache/test_locks.py",),
     ),
     Mutation(
-        "no lock of the key", "orchestrator/run.py",
+        "no lock of the key", "orchestrator/relay_run.py",
         "held.enter_context(hold_all(keys, on_wait", "held.enter_context(hold_all([], on_wait",
         ("tests/faults/test_shared_home.py",),
     ),
@@ -105,7 +105,7 @@ MUTATIONS = (
         ("tests/faults/test_campaign.py",),
     ),
     Mutation(
-        "the state is left when the result is there", "orchestrator/run.py",
+        "the state is left when the result is there", "orchestrator/relay_run.py",
         "            if item.output in artifacts:\n                drop_partial(self.prepared.home, item.key)\n",
         "            pass\n", ("tests/faults/test_campaign.py",),
     ),
@@ -129,7 +129,7 @@ MUTATIONS = (
         ("tests/orchestrator/test_supervisor.py",),
     ),
     Mutation(
-        "weights are not looked at again after a stage", "orchestrator/run.py",
+        "weights are not looked at again after a stage", "orchestrator/relay_run.py",
         "            self.check_weights(stage, items)\n", "", ("tests/faults/test_changes.py",),
     ),
     Mutation(

@@ -20,14 +20,16 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "A red ball bouncing on green grass"
 STAGES = ("text", "stage1", "stage2", "temporal", "decode")
-UNSTEADY = frozenset({"event.memory", "event.sample", "event.heartbeat"})
+UNSTEADY = frozenset({"event.memory", "event.sample", "event.heartbeat", "event.preview"})
 """Points whose number depends on time."""
 
 
 KEPT = re.compile(
     r"home/(format|machine\.json|fingerprints\.json|history\.json"
     r"|objects/[0-9a-f]{2}/[0-9a-f]{64}\.(safetensors|video\.json|mp4|mkv|mov)"
-    r"|runs/[a-z0-9-]+/((recipe|state)\.json|events\.jsonl|logs/[a-z0-9]+\.log|jobs/[a-z0-9]+\.json|previews/\w+\.png)"
+    r"|runs/[a-z0-9-]+/((recipe|state)\.json|events\.jsonl|report\.html|logs/[a-z0-9]+\.log|jobs/[a-z0-9]+\.json"
+    r"|previews/(\w+|stage[12]-[0-9]+)\.png|previews/still-[0-9a-f]{32}-[0-9]\.jpg)"
+    r"|colours/[0-9a-f]{64}\.safetensors"
     r"|locks/[a-z0-9]+\.lock)"
 )
 """What a home may hold when nothing is under way."""
@@ -178,4 +180,5 @@ class Place:
         return sorted(hidden + [path for path in files if not KEPT.fullmatch(path)])
 
     def made(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted(self.videos.iterdir())}
+        """Everything in the videos' folder but the records beside them, which tell times."""
+        return {path.name: path.read_bytes() for path in sorted(self.videos.iterdir()) if path.suffix != ".json"}

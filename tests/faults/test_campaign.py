@@ -8,18 +8,21 @@ from tests.faults import disk
 from tests.faults.campaign import carry_out, faults_of, report, sample
 from tests.faults.scenario import Scenario
 
-FAULTS = 12
+FAULTS = 13
 
 
 def test_a_sample_of_the_campaign(tmp_path: Path) -> None:
     scenario = Scenario("max", tmp_path / "max").prepare()
     faults = faults_of(scenario, ("stage2", "decode"))
     assert len(faults) > 100
-    # Between a result and the end of its state; between a video's two names; in the middle of a file.
-    renamed = max(fault.point.n for fault in faults if fault.point.rule.startswith("stage2.write.renamed"))
-    always = {f"stage2.write.renamed:{renamed}", "run.video.linked:1", "stage2.write.opened:2"}
+    # Before a result is there; before its state is dropped; between a video's two names; in the middle of a file.
+    last = {
+        name: max(fault.point.n for fault in faults if fault.point.rule.startswith(f"stage2.{name}:"))
+        for name in ("write.opened", "write.renamed")
+    }
+    always = {f"stage2.{name}:{n}" for name, n in last.items()} | {"run.video.linked:1", "stage2.write.opened:2"}
     chosen = [fault for fault in faults if fault.point.rule in always and fault.action == "kill"]
-    assert len(chosen) == 3
+    assert len(chosen) == 4
     chosen += sample(faults, FAULTS - len(chosen), seed=5)
     outcomes = carry_out([scenario], chosen, tmp_path, jobs=2, say=False)
     found = report(outcomes, 0)

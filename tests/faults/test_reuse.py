@@ -43,7 +43,7 @@ def test_a_sweep_stops_after_stage_1_with_a_contact_sheet(sweep: Ended, place: P
     assert sheet["seeds"] == [4, 5, 6]
     assert Path(sheet["path"]).read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in Path(sheet["path"]).parent.iterdir()) == [
-        "4.png", "5.png", "6.png", "stage1.png",
+        "4.png", "5.png", "6.png", "stage1-4.png", "stage1-5.png", "stage1-6.png", "stage1.png",
     ]  # fmt: skip
     assert not place.made()
     done = sweep.of("run_done")[0]

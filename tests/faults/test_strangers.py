@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import weights
-from orchestrator.run import machine_lock
+from orchestrator.machine_lock import machine_lock
 from tests.faults.relay import PROMPT, Ended, Place
 from tests.faults.scenario import SMALL
 from weights.errors import UsageError

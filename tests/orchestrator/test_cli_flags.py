@@ -179,6 +179,12 @@ def test_loras_add_up_in_their_order(asked: Asked, tmp_path: Path) -> None:
     [
         ("--cfg-scale", "--cfg", "4"),
         ("--guidance-scale", "--cfg", "4"),
+        ("--video-cfg-guidance-scale", "--cfg", "4"),
+        ("--video-rescale-scale", "--guidance-rescale", "0.5"),
+        ("--video-stg-guidance-scale", "--stg", "1"),
+        ("--checkpoint-path", "--weights", "a.safetensors"),
+        ("--gemma-root", "--gemma", "g"),
+        ("--spatial-upsampler-path", "--spatial-upscaler-weights", "s.safetensors"),
         ("--stage1-steps", "--steps-stage1", "4"),
         ("--stage2-steps", "--steps-stage2", "4"),
         ("--num-frames", "--frames", "33"),
@@ -195,6 +201,14 @@ def test_loras_add_up_in_their_order(asked: Asked, tmp_path: Path) -> None:
 )
 def test_other_names_mean_the_same(asked: Asked, alias: str, flag: str, value: str) -> None:
     assert said(asked, "a fox", alias, value) == said(asked, "a fox", flag, value) != Settings("a fox")
+
+
+def test_the_prompt_may_be_a_flag(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(asked, "--prompt", "a fox", "--cfg", "3") == said(asked, "a fox", "--cfg", "3")
+    assert cli.main(["generate", "a fox", "--prompt", "a cat"]) == 2
+    assert "two prompts" in capsys.readouterr().err
+    assert cli.main(["generate", "--prompt", " "]) == 2
+    assert "The prompt is empty" in capsys.readouterr().err
 
 
 def test_output_overwrite_and_home_reach_prepare(asked: Asked, tmp_path: Path) -> None:
@@ -307,7 +321,7 @@ def test_fp16_replaces_the_dtype_of_the_recipe(asked: Asked, tmp_path: Path) -> 
     [
         (b"{", "not JSON"),
         (b"[]", "not a recipe"),
-        (b"\xff\xfe\x00", "not text"),
+        (b"\xff\xfe\x00", "it is not text, and no video"),
         (b'{"format": 99, "prompt": ""}', "format 99"),
         (b" " * (5 << 20), "not a recipe"),
     ],

@@ -10,7 +10,10 @@ from orchestrator.memory_tiles import (
     GB,
     Tiles,
     choose,
+    choose_encode,
     cut,
+    encode_cut,
+    encode_normal,
     ladder,
     normal,
     smaller,
@@ -19,7 +22,8 @@ from orchestrator.memory_tiles import (
     work,
 )
 from orchestrator.sizes import LatentShape
-from workers.video.tiling import TileSizes, decode_grid
+from weights.errors import UsageError
+from workers.video.tiling import TileSizes, decode_grid, encode_grid
 
 LATENTS = st.builds(LatentShape, st.integers(1, 40), st.integers(1, 70), st.integers(1, 120))
 TILES = st.builds(
@@ -119,3 +123,31 @@ def test_a_long_video_is_never_one_piece_in_time() -> None:
 def test_a_recipe_with_impossible_tiles_is_refused(numbers: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"tiles of|values to unpack"):
         Tiles.from_recipe(numbers)
+
+
+@settings(max_examples=300, deadline=None)
+@given(LATENTS, TILES)
+def test_the_cut_of_encoding_is_the_encoders_own(latent: LatentShape, tiles: Tiles) -> None:
+    frames, height, width = 8 * (latent.frames - 1) + 1, 32 * latent.height, 32 * latent.width
+    try:
+        grid = encode_grid(frames, height, width, TileSizes(**tiles.as_params()))
+    except UsageError:
+        return  # too small for the overlap, and not among what is chosen from
+    found = encode_cut(latent, tiles)
+    axes = (grid.time, grid.rows, grid.columns)
+    assert found.along == tuple(map(len, axes))
+    lengths = [max(span.source.stop - span.source.start for span in axis) for axis in axes]
+    assert found.tile == LatentShape((lengths[0] - 1) // 8 + 1, lengths[1] // 32, lengths[2] // 32)
+
+
+@given(LATENTS, st.integers(0, 10**6))
+def test_encoding_is_cut_so_that_it_fits_or_as_small_as_can_be(latent: LatentShape, budget: int) -> None:
+    def peak(tiles: Tiles) -> int:
+        tile = encode_cut(latent, tiles).tile
+        return tile.frames * tile.height * tile.width
+
+    chosen = choose_encode(latent, peak, budget)
+    encode_grid(8 * (latent.frames - 1) + 1, 32 * latent.height, 32 * latent.width, TileSizes(**chosen.as_params()))
+    assert encode_normal(latent, chosen) == chosen
+    if peak(chosen) > budget:
+        assert peak(chosen) <= peak(Tiles(256, 64, 32, 16))

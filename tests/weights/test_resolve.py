@@ -13,7 +13,15 @@ from tests.weights.sparse import inventory, metadata_of, write_inventory, write_
 from weights.errors import WeightsError
 from weights.fingerprint import fingerprint
 from weights.header import read_header
-from weights.resolve import LoraRequest, Model, WeightsRequest, WeightsSet, default_search, resolve
+from weights.resolve import (
+    LoraRequest,
+    Model,
+    WeightsRequest,
+    WeightsSet,
+    default_search,
+    resolve,
+    resolve_upscaler,
+)
 from weights.tiny_model import tiny_folder
 from weights.verify import files_of
 
@@ -391,6 +399,32 @@ def test_the_model_folder(shelf) -> None:
     refused("name it with --weights", model=f"a b/{DISTILLED}.safetensors")
     shelf(folder="empty")
     refused("There are no weights of LTX-2 in empty", "--local-dir empty", model="empty")
+
+
+def test_upscaling_needs_a_vae_and_an_upscaler_alone(shelf) -> None:
+    folder = shelf(DISTILLED, TEMPORAL)
+    found = resolve_upscaler(WeightsRequest(two_stage=False), "temporal-upscaler", default_search({}))
+    assert [path.name for path in found.paths] == [f"{DISTILLED}.safetensors", f"{TEMPORAL}.safetensors"]
+    with pytest.raises(WeightsError, match="Upscaling needs the spatial upscaler") as caught:
+        resolve_upscaler(WeightsRequest(temporal=False), "spatial-upscaler", default_search({}))
+    assert f"{SPATIAL}.safetensors" in caught.value.advice
+    (folder / f"{DISTILLED}.safetensors").unlink()
+    with pytest.raises(WeightsError, match="no weights") as nothing:
+        resolve_upscaler(WeightsRequest(two_stage=False), "temporal-upscaler", default_search({}))
+    assert f"{TEMPORAL}.safetensors" in nothing.value.advice
+    assert "gemma" not in nothing.value.advice
+
+
+def test_upscaling_keeps_versions_apart(shelf) -> None:
+    folder = shelf(DEV23, TEMPORAL)
+    asked = WeightsRequest(temporal_upscaler=folder / f"{TEMPORAL}.safetensors", two_stage=False)
+    with pytest.raises(WeightsError):
+        resolve_upscaler(asked, "temporal-upscaler", default_search({}))
+
+
+def test_upscaling_with_the_tiny_model() -> None:
+    found = resolve_upscaler(WeightsRequest(model="tiny"), "spatial-upscaler", ())
+    assert found.vae.path.parent == found.upscaler.path.parent == tiny_folder()
 
 
 def test_what_macos_keeps_beside_files_is_no_weights_file(shelf) -> None:

@@ -76,7 +76,7 @@ def work(home: Home, size: tuple[int, int] = (90, 60)) -> Recorder:
             "size": list(size),
             "tiles": {"spatial": None, "spatial_overlap": 0, "temporal": 16, "temporal_overlap": 8},
             "title": "a",
-            "comments": {"1": "b"},
+            "comments": {KEY: "b"},
         },
     )
     channel = Recorder()

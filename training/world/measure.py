@@ -62,12 +62,9 @@ def measure(video: Floats, combination: Combination) -> Measurement:
     """Measures one video `[frames, height, width, 3]`, RGB in [0, 1], against what its prompt named."""
     frames, height, width, _ = video.shape
     median = np.median(video, axis=0)
-    empty = _empty_scenes(height, width)
-    background = _nearest_scene(median, empty) == combination.background
+    background = _nearest_scene(median, _empty_scenes(height, width)) == combination.background
 
-    base = empty[combination.background]
-    base = base + np.clip((median - base).mean((0, 1)), -0.05, 0.05)  # the scene's own tint
-    mask = _object_mask(video, base, _PALETTE[combination.colour])
+    mask = object_mask(video, combination, median)
     area = mask.sum((1, 2))
     seen = area > 0.003 * height * width
     if seen.mean() <= 0.7:
@@ -121,9 +118,21 @@ def _nearest_scene(median: Floats, empty: Floats) -> int:
     return int((np.abs(empty - median).mean(-1) * weight).mean((1, 2)).argmin())
 
 
-def _object_mask(video: Floats, base: Floats, colour: Floats) -> npt.NDArray[np.bool_]:
-    """Where a frame differs from the background by about half of what the object's colour would, `[frames, h, w]`."""
-    contrast = np.abs(colour - base).max(-1)
+def empty_scene(height: int, width: int, background: int) -> Floats:
+    """A background without anything on it, `[height, width, 3]`."""
+    scene: Floats = _empty_scenes(height, width)[background]
+    return scene
+
+
+def object_mask(video: Floats, combination: Combination, median: Floats | None = None) -> npt.NDArray[np.bool_]:
+    """Where a frame differs from the background by about half of what the object's colour would, `[frames, h, w]`.
+
+    median: of the frames, where that is known already.
+    """
+    median = np.median(video, axis=0) if median is None else median
+    base = empty_scene(*median.shape[:2], combination.background)
+    base = base + np.clip((median - base).mean((0, 1)), -0.05, 0.05)  # the scene's own tint
+    contrast = np.abs(_PALETTE[combination.colour] - base).max(-1)
     mask: npt.NDArray[np.bool_] = np.abs(video - base).max(-1) > np.clip(0.45 * contrast, 0.08, 0.22)
     return mask
 

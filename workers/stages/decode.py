@@ -19,7 +19,9 @@ from workers.arrays import DTYPES, read_array
 from workers.context import Context
 from workers.protocol import Item, Job
 from workers.sampling.noise import noise_source
+from workers.stages import segments
 from workers.stages.loading import load
+from workers.stages.watching import Learner
 from workers.video.codecs import codec
 from workers.video.pieces import Pieces
 from workers.video.tiling import TileSizes, decode_grid
@@ -30,7 +32,9 @@ Frames = NDArray[np.uint8]
 
 
 def run(job: Job, context: Context) -> None:
-    """Publishes every item's video under its key."""
+    """Publishes every item's video under its key; of a video in chunks, its pieces."""
+    if "crop" in job.params:
+        return segments.run(job, context)
     dtype = DTYPES[job.dtype]
     _, statistics = load(job, context, "statistics", dtype)
     config, weights = load(job, context, "vae_decoder", dtype)
@@ -60,11 +64,14 @@ def run(job: Job, context: Context) -> None:
             progress=progress,
             beat=context.heartbeat,
         )
-        write(job, context, item, decoder, chunks)
+        write(job, context, item, decoder, chunks, Learner(job.params.get("preview_map"), latent))
         context.check_stop()
+    return None
 
 
-def write(job: Job, context: Context, item: Item, decoder: Callable[..., Iterator[Frames]], chunks: int) -> None:
+def write(
+    job: Job, context: Context, item: Item, decoder: Callable[..., Iterator[Frames]], chunks: int, learner: Learner
+) -> None:
     """Encodes the frames, cut to the wanted size, and publishes the file.
 
     decoder: `decoder(begin=n)` gives the frames without the first n of the `chunks` that they come in: those are still
@@ -75,7 +82,7 @@ def write(job: Job, context: Context, item: Item, decoder: Callable[..., Iterato
     width, height = job.params["size"]
     suffix = job.params["container"]
     temporary = temporary_path(home.tmp)
-    metadata = {TITLE: job.params["title"], COMMENT: job.params["comments"][str(item.params["seed"])]}
+    metadata = {TITLE: job.params["title"], COMMENT: job.params["comments"][item.key]}
     with VideoWriter(
         temporary,
         width=width,
@@ -88,6 +95,7 @@ def write(job: Job, context: Context, item: Item, decoder: Callable[..., Iterato
         begin = 0
         for piece in pieces.read(context.warn):
             video.write(piece)
+            learner.take(piece, whole=False)
             begin += 1
             del piece
         if begin:
@@ -97,6 +105,7 @@ def write(job: Job, context: Context, item: Item, decoder: Callable[..., Iterato
             seconds = time.monotonic() - began
             failpoint("piece.computed", item.key, index)
             video.write(centre(chunk, width, height))
+            learner.take(chunk)
             if index + 1 < chunks and pieces.save(index, centre(chunk, width, height), seconds):
                 failpoint("piece.saved", item.key, index)
                 context.check_stop()
@@ -105,6 +114,7 @@ def write(job: Job, context: Context, item: Item, decoder: Callable[..., Iterato
     began = time.monotonic()
     made = publish_video(home, item.key, temporary, suffix)
     pieces.drop()
+    learner.finish()
     context.emit("artifact", key=item.key, path=str(made.path), bytes=made.bytes, seconds=time.monotonic() - began)
 
 

@@ -30,6 +30,7 @@ from workers.sampling.predictor import make_predictor
 from workers.sampling.schedules import Sigmas, distilled_sigmas, ltx2_sigmas, stage2_sigmas
 from workers.stages.loading import Transformer, open_transformer
 from workers.stages.saving import Saver
+from workers.stages.watching import Viewer
 
 SCHEDULES: dict[str, Callable[[int], Sigmas]] = {
     "dev": ltx2_sigmas,
@@ -82,8 +83,8 @@ def denoise_items(
             _, latent = saved.pop(item.key, (0, None))
             if latent is None:
                 latent = to_tokens(start(job, item, sigmas, clean(item), dtype))
-            with Saver(job, context, item) as save:
-                result = denoise(predict, latent, sigmas, start=done[item.key], on_step=save)
+            with Saver(job, context, item) as save, Viewer(job, context, item) as view:
+                result = denoise(view.watch(predict), latent, sigmas, start=done[item.key], on_step=view.after(save))
             finish(job, context, item, result)
 
 

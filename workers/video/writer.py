@@ -47,6 +47,7 @@ class VideoWriter:
     width, height: of every frame, in pixels. fps: frames per second, exact.
     codec: "h264", "hevc", "prores" or "ffv1". container: FFmpeg's name of the format (see `Codec.container`); the
     codec's usual one by default. crf: the quality of h264 and hevc, 1 (best) to 51.
+    aspect: width of a pixel over its height.
     metadata: `TITLE` and `COMMENT` only, the keys that all the containers keep.
 
     UsageError: a codec, container, size or quality that cannot be; an encoder that this FFmpeg lacks; a path that
@@ -64,10 +65,12 @@ class VideoWriter:
         metadata: Mapping[str, str] | None = None,
         crf: int | None = None,
         container: str | None = None,
+        aspect: Fraction = Fraction(1),
     ) -> None:
         self.path = Path(path)
         self.width, self.height, self.fps = width, height, Fraction(fps)
         self.frames = self._packets = 0
+        self._aspect = Fraction(aspect)
         self._codec = _checked(codec, width, height, self.fps, container)
         self._encoder = _available(self._codec)
         self._container = container or next(iter(self._codec.containers.values()))
@@ -128,6 +131,8 @@ class VideoWriter:
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, encoder.pixel_format
         stream.codec_context.time_base = stream.time_base = 1 / self.fps
+        if self._aspect != 1:
+            stream.codec_context.sample_aspect_ratio = self._aspect
         stream.thread_count = THREADS
         stream.thread_type = "FRAME" if encoder.frame_threads else "SLICE"
         stream.color_primaries = stream.color_trc = _BT709

@@ -334,3 +334,13 @@ def test_the_table_loads_no_ffmpeg():
     code = "import sys, workers.video.codecs; sys.exit('av' in sys.modules or 'mlx' in sys.modules)"
     root = Path(codecs.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_pixels_need_not_be_square(tmp_path):
+    import av
+
+    path = tmp_path / "wide.mp4"
+    with VideoWriter(path, width=64, height=32, fps=Fraction(25), aspect=Fraction(4, 3)) as video:
+        video.write(np.zeros((2, 32, 64, 3), np.uint8))
+    with av.open(str(path)) as opened:
+        assert opened.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
