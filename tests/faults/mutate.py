@@ -124,11 +124,6 @@ MUTATIONS = (
         ("tests/workers/test_saving.py",),
     ),
     Mutation(
-        "a stage ends while its last state is on its way", "workers/stages/saving.py",
-        "            self._arrive()\n        except BaseException:", "            pass\n        except BaseException:",
-        ("tests/workers/test_saving.py",),
-    ),
-    Mutation(
         "a worker outlives its orchestrator", "workers/__main__.py",
         "        if channel.supervised:\n            end_with_parent()\n", "",
         ("tests/orchestrator/test_supervisor.py",),
