@@ -100,15 +100,20 @@ def undisturbed(program: Program, *arguments: str) -> Undisturbed:
 def watch(process: subprocess.Popen[str], taken: dict[str, Taken]) -> None:
     """Looks at the command line and its workers until it has ended."""
     while process.poll() is None:
-        with contextlib.suppress(psutil.Error, OSError, KeyError):
+        with contextlib.suppress(psutil.Error):
             seen = psutil.Process(process.pid)
             for one in (seen, *seen.children()):
-                stage = "" if one == seen else Path(one.cmdline()[-1]).stem
-                status = dict(line.split(":", 1) for line in Path(f"/proc/{one.pid}/status").read_text().splitlines())
-                data, anonymous = (int(status[name].split()[0]) * 1024 for name in ("VmData", "RssAnon"))
-                most = taken.get(stage, Taken())
-                taken[stage] = Taken(max(most.data, data), max(most.anonymous, anonymous))
+                look(one, "" if one == seen else None, taken)
         time.sleep(0.005)
+
+
+def look(one: psutil.Process, stage: str | None, taken: dict[str, Taken]) -> None:
+    with contextlib.suppress(psutil.Error, OSError, KeyError, IndexError):  # it may end meanwhile
+        stage = Path(one.cmdline()[-1]).stem if stage is None else stage
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{one.pid}/status").read_text().splitlines())
+        data, anonymous = (int(status[name].split()[0]) * 1024 for name in ("VmData", "RssAnon"))
+        most = taken.get(stage, Taken())
+        taken[stage] = Taken(max(most.data, data), max(most.anonymous, anonymous))
 
 
 @pytest.fixture(scope="module")

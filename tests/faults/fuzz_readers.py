@@ -162,7 +162,7 @@ def use_format(path: Path, data: bytes) -> object:
 
 def use_history(path: Path, data: bytes) -> object:
     entries = read_history(path)
-    factor = ratio(entries, "cpu", "stage1", 1000)
+    factor = ratio(entries, "cpu", "stage1", 10, 1000)
     assert 0.9 <= factor <= 1.25
     estimate = seconds(entries, "cpu", "stage1", 10, 0.0, 1e9)
     assert estimate is None or estimate >= 0

@@ -55,6 +55,7 @@ def test_threads_are_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     made = worker_environment({**NO_BLAS, "OPENBLAS_NUM_THREADS": "64"})
     assert made.threads == 6
     assert made.variables["OPENBLAS_NUM_THREADS"] == made.variables["OMP_NUM_THREADS"] == "6"
+    assert made.variables["OPENBLAS_THREAD_TIMEOUT"] == "4"
     assert worker_environment({**NO_BLAS, "LTX_RELAY_THREADS": "3"}).variables["OPENBLAS_NUM_THREADS"] == "3"
 
 
