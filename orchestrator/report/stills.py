@@ -22,6 +22,8 @@ LIMIT = 1 << 20
 """Bytes of one; what is larger is none of ours."""
 RUNS = 50
 """So many of the newest runs are looked into for stills of the same video."""
+MOST_IN_ORDER = 2000
+"""Frames of a video that is read from beginning to end; an hour of them would take minutes."""
 
 
 def kept(home: Home, own: Path, key: str) -> tuple[bytes, ...]:
@@ -41,7 +43,7 @@ def make(previews: Path, key: str, video: Path, frames: int, count: int = COUNT)
     """Reads frames, spread evenly, first and last among them, and keeps them. Empty when that cannot be done."""
     wanted = chosen(frames, count)
     try:
-        made = tuple(_pictures(video, wanted))
+        made = tuple(_pictures(video, wanted) if frames <= MOST_IN_ORDER else _sought(video, wanted))
         for index, picture in enumerate(made):
             publish_bytes(_place(previews, key, index), picture)
     except (ImportError, OSError, ValueError, RuntimeError, MemoryError, RelayError):  # FFmpeg's errors are OSErrors
@@ -69,6 +71,26 @@ def _pictures(video: Path, wanted: Sequence[int]) -> Iterator[bytes]:
                 yield _jpeg(frame)
             if not left:
                 return
+
+
+def _sought(video: Path, wanted: Sequence[int]) -> Iterator[bytes]:
+    """The same of a long video: at these shares of its time, each from the keyframe before it."""
+    import av
+
+    with av.open(f"file:{video}") as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        assert stream.time_base is not None
+        seconds = Fraction(container.duration or 0, av.time_base)
+        for index in wanted:
+            moment = int((stream.start_time or 0) + seconds * index / (wanted[-1] + 1) / stream.time_base)
+            container.seek(moment, stream=stream)
+            frame = None
+            for frame in container.decode(stream):
+                if frame.pts is not None and frame.pts >= moment:
+                    break
+            if frame is not None:
+                yield _jpeg(frame)
 
 
 def _jpeg(frame: object) -> bytes:
