@@ -61,8 +61,8 @@ def injected(scenario: Scenario, fault: Fault, place: Place, beside: Path) -> Ou
     for process in orphans:
         outcome.problems.append(f"process {process.pid} was left: {' '.join(process.cmdline())}")
         process.kill()
-    before = hits(beside / "first")
-    check_end(fault, first, before, outcome)
+    reached = hits(beside / "first")
+    check_end(fault, first, reached, outcome)
     finished = place.finished_keys()
     record = f"record={beside / 'second'}"
     second = place.run(*scenario.command, LTX_RELAY_FAILPOINTS=record, **scenario.environment)
@@ -74,7 +74,7 @@ def injected(scenario: Scenario, fault: Fault, place: Place, beside: Path) -> Ou
     if made != scenario.reference:
         same = [name for name in made if made[name] == scenario.reference.get(name)]
         outcome.problems.append(f"other videos than undisturbed: {sorted(made)}, of which {same} are the same")
-    check_nothing_twice(second, before, hits(beside / "second"), finished, outcome)
+    check_nothing_twice(second, reached, hits(beside / "second"), finished, outcome)
     outcome.problems += [f"left behind: {path}" for path in place.litter()]
     outcome.problems += [f"process {process.pid} is left" for process in place.wait_for_silence(ORPHAN_SECONDS)]
     return outcome
@@ -108,8 +108,10 @@ def check_end(fault: Fault, first: Ended, reached: list[Hit], outcome: Outcome) 
     expected = (-signal.SIGKILL,) if fault.action == "kill" and point.scope == "run" else CODES[fault.action]
     if fault.action in ("enospc", "full-disk") and point.scope == "run":
         expected = (4, 0)  # what was measured is remembered where there is room
-    if fault.action == "enospc" and given_back(fault, reached):
+    if fault.action == "enospc" and before(fault, reached) in ("piece.computed", "map.computed"):
         expected = (0,)
+    if fault.action == "full-disk" and before(fault, reached) == "map.computed":
+        expected = (4, 0)  # no map of colours, and then perhaps no room for the video
     if point.name == "event.done" and fault.action == "kill":
         expected = (0,)  # it had said all that it had to say
     if point.scope == "preview" and fault.action in ("kill", "enospc"):
@@ -126,20 +128,25 @@ def check_end(fault: Fault, first: Ended, reached: list[Hit], outcome: Outcome) 
 
 def given_back(fault: Fault, reached: list[Hit]) -> bool:
     """Whether a disk was full when a decoded piece was to be kept: then the room of all pieces is given back."""
-    point, last = fault.point, {}
+    return fault.action in ("enospc", "full-disk") and before(fault, reached) == "piece.computed"
+
+
+def before(fault: Fault, reached: list[Hit]) -> str | None:
+    """The point that the process reached just before the one where the fault struck."""
+    point, last = fault.point, dict[int, str]()
     for hit in reached:
         if (hit.scope, hit.name, hit.n) == (point.scope, point.name, point.n):
-            return fault.action in ("enospc", "full-disk") and last.get(hit.pid) == "piece.computed"
+            return last.get(hit.pid)
         last[hit.pid] = hit.name
-    return False
+    return None
 
 
 def check_nothing_twice(
-    second: Ended, before: list[Hit], after: list[Hit], finished: set[str], outcome: Outcome
+    second: Ended, reached: list[Hit], after: list[Hit], finished: set[str], outcome: Outcome
 ) -> None:
     """No saved step, no saved piece and no finished result was computed again."""
-    for what in ("step", "piece") if not given_back(outcome.fault, before) else ("step",):
-        saved = {hit.details for hit in before if hit.name == f"{what}.saved"}
+    for what in ("step", "piece") if not given_back(outcome.fault, reached) else ("step",):
+        saved = {hit.details for hit in reached if hit.name == f"{what}.saved"}
         again = saved & {hit.details for hit in after if hit.name == f"{what}.computed"}
         outcome.problems += [f"{what} {index} of {key[:12]} was computed twice" for key, index in sorted(again)]
     for event in second.of("item"):

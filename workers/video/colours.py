@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from cache.durable import publish_bytes
+from cache.failpoints import failpoint
 
 CHANNELS = 128
 CELL = 32
@@ -157,4 +158,5 @@ def learn(path: Path, made: Equations) -> None:
 def save_equations(path: Path, total: Equations) -> None:
     """With the map that they give, so that whoever only looks need not solve them."""
     arrays = {"inner": total.inner, "outer": total.outer, "cells": np.array([total.cells]), "map": total.solve()}
+    failpoint("map.computed")
     publish_bytes(path, save({name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}))
