@@ -68,7 +68,7 @@ class Tiles:
         spatial, spatial_overlap, temporal, temporal_overlap = numbers
         for size, overlap, unit in ((spatial, spatial_overlap, GRID), (temporal, temporal_overlap, FRAME_GRID)):
             if size and (size < 2 * unit or size % unit or not 0 <= overlap < size or overlap % unit):
-                raise ValueError(f"tiles of {size} with an overlap of {overlap} cannot be")
+                raise ValueError(f"tiles of {size} with an overlap of {overlap} are not possible")
         return Tiles(spatial or None, spatial_overlap, temporal or None, temporal_overlap)
 
 

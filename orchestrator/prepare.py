@@ -252,7 +252,9 @@ def check_outputs(outputs: Mapping[str, Path], home: Home) -> None:
             continue
         video = find_video(home, key)
         if video is None or not same(path, video):
+            # Without the result there is nothing to compare it with: it may be this video, pruned from the cache.
+            what = "exists already" if video is None else "exists and is not this video"
             raise UsageError(
-                f"{path} exists and is not this video; nothing was changed.",
+                f"{path} {what}; nothing was changed.",
                 advice="Add --overwrite to replace it, or give another --output.",
             )

@@ -53,6 +53,8 @@ def recipe_in_json(text: str) -> Recipe:
             record = None  # said better below
         if isinstance(record, dict) and isinstance(record.get("recipe"), dict) and "prompt" not in record:
             return recipe_from_dict(record["recipe"])
+    if not text.lstrip().startswith("{"):
+        raise UsageError("this is not a recipe of ltx-relay, and no video that it wrote.", advice=_NO_RECIPE)
     return recipe_from_json(text)
 
 

@@ -16,6 +16,7 @@ from cache.runs import Run
 from orchestrator.pipeline import needed
 from orchestrator.prepare import Prepared, prepare_recipe
 from orchestrator.recipe import Recipe, recipe_from_dict
+from orchestrator.upscaling.recipe import is_upscale
 from orchestrator.video_files import output_paths
 from weights.errors import UsageError
 
@@ -31,7 +32,13 @@ class Again:
 
 def again(run: Run, changes: Again) -> Recipe:
     """The recipe of `run` with these changes. UsageError for a seed that the run did not have."""
-    recipe = recipe_from_dict(run.recipe())
+    raw = run.recipe()
+    if is_upscale(raw):
+        raise UsageError(
+            f"The run {run.id} made a video from a video; this is for runs that began with a prompt.",
+            advice="To write it anew, give its command again with another --codec or --output.",
+        )
+    recipe = recipe_from_dict(raw)
     if changes.seeds is not None:
         recipe = replace(recipe, seeds=chosen(run.id, recipe.seeds, changes.seeds))
     if changes.codec is not None:

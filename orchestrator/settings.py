@@ -306,7 +306,7 @@ def _check_numbers(settings: Settings) -> None:
             Tiles.from_recipe(settings.tiles)
         except ValueError as error:
             advice = "Write --tiles 512x64: multiples of 32 pixels from 64 on, of 8 frames from 16 on."
-            raise UsageError(f"--tiles cannot be so: {error}.", advice=advice) from error
+            raise UsageError(f"--tiles cannot be used: {error}.", advice=advice) from error
     if settings.memory is not None and not LEAST_MEMORY <= settings.memory <= 1 << 60:
         raise UsageError(f"A budget of {settings.memory:,} bytes is none; write for example --memory 24GB.")
     if len(settings.seeds or ()) > MAX_SEEDS:

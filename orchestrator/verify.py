@@ -65,7 +65,7 @@ def verify(path: Path, notes: Path, *, accept: bool = False) -> Verdict:
         why = f"as on {date}" if right else f"it is not what it was on {date}"
         return Verdict(str(path), "whole" if right else "damaged", content.bytes, content.sha256, why)
     write_notes(notes, {**known, name: noted(content)})
-    why = "noted; nothing beside it says what it should be"
+    why = "nothing to compare it with yet"
     return Verdict(str(path), "noted", content.bytes, content.sha256, why)
 
 

@@ -250,6 +250,7 @@ def in_sentences(repository: str, name: str = "", folder: Path | None = None) ->
 def unreachable(what: str, error: BaseException) -> WeightsError:
     cause = error.__cause__ or error
     words = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+    words = re.sub(r"^\[Errno -?\d+\] ", "", words)
     return WeightsError(
         f"{what} could not be fetched: {plain(words, 300).rstrip('.')}.",
         advice="Check the network (and HF_ENDPOINT, HTTPS_PROXY where they are set), then run the same command again: "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from weights.catalogue import CHECKPOINT, GEMMA, LORA, SPATIAL, TEMPORAL, WeightsFile, identify
 from weights.errors import WeightsError
+from weights.header_folder import CONFIG
 from weights.resolve_advice import missing_file_advice
 from weights.resolve_types import PathLike, WeightsRequest
 from weights.tiny_model import tiny_folder
@@ -59,6 +60,11 @@ _WORDS = {LORA: "LoRA", GEMMA: "text encoder"}
 
 def named_file(flag: str, value: PathLike, kind: str, version: str | None) -> WeightsFile:
     path = Path(value).expanduser().absolute()
+    if kind != GEMMA and path.is_dir() and not any((path / name).exists() for name in (CONFIG, "model_index.json")):
+        raise WeightsError(
+            f"{flag} names {path}, which is a folder; a file is needed there.",
+            advice="--model FOLDER names a folder that has all weights in it." if kind != LORA else "",
+        )
     try:
         file = identify(path, version=version)
     except WeightsError as error:

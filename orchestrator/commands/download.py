@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from orchestrator.commands.asked import absolute
 from orchestrator.commands.complete import one_of
-from orchestrator.commands.options import OUTPUT, PROGRAM, WEIGHTS, WHAT, Debug, Json, Quiet, option
+from orchestrator.commands.options import OUTPUT, PROGRAM, WEIGHTS, WHAT, Debug, Json, QuietFiles, option
 from orchestrator.commands.sheet import visible
 from orchestrator.display.streams import Stream, is_terminal
 from orchestrator.display.words import count, duration, file_size, printable
@@ -54,7 +54,7 @@ def download_command(
         bool, option("--dry-run", help="Say what would be fetched and how much; fetch nothing.", panel=PROGRAM)
     ] = False,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: QuietFiles = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Fetch the official files that a preset needs and that are not there, from Hugging Face.

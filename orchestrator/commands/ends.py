@@ -18,6 +18,12 @@ from weights.errors import Interrupted, RelayError, UsageError
 
 DEBUG_ADVICE = "This is a mistake in ltx-relay. Run again with --debug to see where, and report it."
 
+READABLE = {
+    "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it must be a number",
+}
+"""Words of Typer's about values, and ours."""
+
 
 class Ended(Exception):
     """A run ended early: why, the command line that resumes it, and whether its `error` event was shown."""
@@ -45,6 +51,8 @@ def relay_error(error: BaseException) -> RelayError:
 def usage_error(error: Any, message: str) -> UsageError:
     """A sentence for what Typer could not read."""
     message = message[:1].upper() + message[1:]
+    for theirs, ours in READABLE.items():
+        message = message.replace(theirs, ours)
     if "unexpected extra argument" in message:
         message = message.rstrip(".") + ": put the prompt in quotes."
     else:
@@ -52,7 +60,9 @@ def usage_error(error: Any, message: str) -> UsageError:
     path = getattr(getattr(error, "ctx", None), "command_path", None)
     advice = f"`{path} --help` lists what there is." if path else ""
     if path == "ltx-relay" and "No such command" in message:
-        advice = "`ltx-relay --help` lists what there is; a prompt of one word needs `generate` before it."
+        advice = (
+            "`ltx-relay --help` lists what there is; a prompt goes in quotes, and after `generate` if it is one word."
+        )
     return UsageError(message, advice=advice)
 
 

@@ -58,6 +58,7 @@ Home = Annotated[
 Overwrite = Annotated[bool, option("--overwrite", help="Replace a file that is there.", panel=OUTPUT)]
 Json = Annotated[bool, option("--json", help="One JSON object per line on standard output.", panel=PROGRAM)]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Print nothing but the video's path.", panel=PROGRAM)]
+QuietFiles = Annotated[bool, option("--quiet", "-q", help="Print nothing but the files' paths.", panel=PROGRAM)]
 NoRetry = Annotated[
     bool,
     option("--no-retry", help="Do not start a worker again that ran out of memory, with less of it.", panel=MACHINE),

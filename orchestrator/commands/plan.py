@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.commands.asked import output_of, settings_of
 from orchestrator.commands.generate import chosen_home
 from orchestrator.commands.options import Flags, takes_flags
-from orchestrator.commands.sheet import Line, write_lines
+from orchestrator.commands.sheet import WHOLE, Line, hanging, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import count, duration, file_size, memory_size, stage_label, video_words
 
@@ -55,7 +55,7 @@ def plan_lines(report: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator
     yield []
     yield from total_lines(report)
     for path in report["outputs"]:
-        yield [("-> ", "dim"), (str(path), "")]
+        yield [("-> ", "dim"), (str(path), WHOLE)]
 
 
 def total_lines(report: Mapping[str, Any]) -> Iterator[Line]:
@@ -65,11 +65,11 @@ def total_lines(report: Mapping[str, Any]) -> Iterator[Line]:
         largest = max(todo, key=lambda stage: stage["memory"]["predicted"])
         words = f"at most {memory_size(largest['memory']['predicted'])}, in {stage_label(largest['name'])}"
         budget = f"; budget {memory_size(report['budget'])} ({report['budget_source']})"
-        yield [("memory    ", "bold"), (words, "" if report["fits"] else "red"), (budget, "dim")]
+        yield from hanging([("memory    ", "bold")], words + budget, "" if report["fits"] else "red")
     for room in report["rooms"] if todo else ():
         enough = room["needed"] <= room["free"]
-        words = f"at most {file_size(room['needed'])} on the disk of {room['place']}"
-        yield [("disk      ", "bold"), (words, "" if enough else "red"), (f"; {file_size(room['free'])} free", "dim")]
+        words = f"at most {file_size(room['needed'])} on the disk of {room['place']}; {file_size(room['free'])} free"
+        yield from hanging([("disk      ", "bold")], words, "" if enough else "red")
     if todo and report["seconds"] is not None:
         yield [("time      ", "bold"), (f"about {duration(report['seconds'])}, as earlier runs took", "")]
 

@@ -14,7 +14,7 @@ import typer
 from orchestrator.commands.complete import run_names
 from orchestrator.commands.generate import chosen_home
 from orchestrator.commands.options import Debug, Home, Json, RunName
-from orchestrator.commands.sheet import Line, write_lines
+from orchestrator.commands.sheet import WHOLE, Line, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import duration, file_size, memory_size, stage_label
 from orchestrator.run_record import run_record
@@ -117,8 +117,8 @@ def run_lines(record: Mapping[str, Any]) -> Iterator[Line]:
         yield from stage_lines(stage)
     yield []
     for path in record["outputs"]:
-        yield [("-> ", "dim"), (str(path), "")]
-    yield [("in ", "dim"), (str(record["folder"]), "dim")]
+        yield [("-> ", "dim"), (str(path), WHOLE)]
+    yield [("in ", "dim"), (str(record["folder"]), WHOLE)]
 
 
 def stage_lines(stage: Mapping[str, Any]) -> Iterator[Line]:

@@ -12,6 +12,8 @@ from orchestrator.display.words import printable
 LEAST_ROOM = 24
 Line = list[tuple[str, str]]
 """Pieces of one line: text and rich style."""
+WHOLE = "none"
+"""The style of a piece that somebody may copy, a path: its line is never cut. (Rich's name of no style.)"""
 
 
 def write_lines(lines: Iterable[Line]) -> None:
@@ -29,7 +31,8 @@ def write_lines(lines: Iterable[Line]) -> None:
     ansi, width = Ansi(sys.stdout), terminal_size(sys.stdout)[0]
     for line in lines:
         text = Text.assemble(*((visible(piece), style) for piece, style in line))
-        text.truncate(width)
+        if all(style != WHOLE for _, style in line):
+            text.truncate(width, overflow="ellipsis")
         stream.write(ansi(text) + "\n")
 
 

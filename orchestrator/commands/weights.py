@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.commands.generate import chosen_home
-from orchestrator.commands.options import MACHINE, OUTPUT, PROGRAM, Debug, Home, Json, Overwrite, Quiet, option
+from orchestrator.commands.options import MACHINE, OUTPUT, PROGRAM, Debug, Home, Json, Overwrite, QuietFiles, option
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import count, duration, file_size, printable
 from weights.errors import UsageError, WeightsError
@@ -42,7 +42,7 @@ def quantize_command(
     overwrite: Overwrite = False,
     home: Home = None,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: QuietFiles = False,
     debug: Debug = False,
 ) -> None:
     """Write a copy of weights with 8 or 4 bits for each weight of the blocks' linear layers.
@@ -105,7 +105,7 @@ def verify_command(
             Stream(sys.stdout).write(json_line(verdict.to_dict()))
         else:
             Stream(sys.stdout).write(
-                f"{verdict.state:<8} {file_size(verdict.bytes):>8}  {path.name}: {printable(verdict.why)}\n"
+                f"{verdict.state:<8} {file_size(verdict.bytes):>9}  {path.name}: {printable(verdict.why)}\n"
             )
     if damaged:
         raise WeightsError(

@@ -68,7 +68,11 @@ class LiveDisplay:
             if event.get("event") == "run_started":
                 above = title_lines(self.view, self._glyphs, self._screen.columns)
             elif sentence := remark(event):
-                above = self._remark(sentence, {"video_done": "", "loaded": "dim"}.get(str(event["event"]), "yellow"))
+                kind = str(event["event"])
+                above = self._remark(sentence, {"video_done": "", "loaded": "dim"}.get(kind, "yellow"))
+                if kind == "stopped" and len(above) > 1:  # the command is to be copied: it has a line of its own, whole
+                    words, _, command = sentence.rpartition(": ")
+                    above = [*self._remark(f"{words}:", "yellow"), Text(f"  {printable(command)}", style="yellow")]
             elif event.get("event") == "preview":
                 above = self._preview(event)
             self._draw(above, self._picture(event))

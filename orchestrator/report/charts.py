@@ -104,10 +104,12 @@ def memory(facts: Facts) -> str:
         join(element("span", text(round_size(at)), style=scale.top(at)) for at in grid),
         class_="yaxis",
     )
-    side = monolith_column(facts, scale, total) if total else ""
+    side = monolith_column(facts, scale, total) if total else element("span")  # its cell of the grid stays
     whole = max(facts.seconds, *(worker.ended for worker in facts.workers), 1e-3)
     times = join(time_mark(at, whole) for at in time_ticks(whole) if at < 0.95 * whole)
-    below = element("div", times, class_="axis") + element("div", "one process<br>with it all", class_="under")
+    below = element("div", times, class_="axis") + element(
+        "div", "one process<br>with it all" if total else "", class_="under"
+    )
     return element("div", axis + plot + side + element("span") + below, class_="memory")
 
 

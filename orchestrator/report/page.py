@@ -18,10 +18,11 @@ from orchestrator.display.words import (
     stage_label,
     video_words,
 )
-from orchestrator.report import charts
+from orchestrator.report import charts, upscaled
 from orchestrator.report.facts import Facts, Stage, Video, mapping
 from orchestrator.report.markup import attribute, element, join, text
 from orchestrator.report.style import CSS
+from orchestrator.upscaling.recipe import is_upscale
 
 LONG_PROMPT = 220
 """Characters; a longer prompt is set smaller, and what is beyond `FOLDED` is folded away."""
@@ -43,7 +44,7 @@ class Pictures:
 
 
 def page(facts: Facts, pictures: Pictures = Pictures()) -> str:
-    prompt = str(facts.recipe.get("prompt") or "a run without a prompt")
+    prompt = str(facts.recipe.get("prompt") or facts.recipe.get("title") or "a run without a prompt")
     head = join(
         [
             '<meta charset="utf-8">',
@@ -252,16 +253,8 @@ def settings(facts: Facts) -> str:
     """The recipe in the words of the flags, without what is empty."""
     recipe, machine = facts.recipe, mapping(facts.started.get("machine"))
     tiles = recipe.get("tiles")
-    rows: list[tuple[str, Any]] = [
-        ("preset", recipe.get("preset")),
-        ("negative prompt", recipe.get("negative_prompt")),
-        ("seeds", listed(recipe.get("seeds"))),
-        ("base size", f"{recipe.get('width')}\u00d7{recipe.get('height')}, {recipe.get('frames')} frames"),
-        ("rate", f"{recipe.get('fps')} fps" + (", doubled" if recipe.get("temporal") else "")),
-        ("plays at", f"{recipe['play_fps']} fps" if recipe.get("play_fps") else None),
-        ("stage 1", f"{recipe.get('steps_stage1')} steps, {recipe.get('stage1_schedule')} schedule"),
-        ("stage 2", f"{recipe.get('steps_stage2')} steps" if recipe.get("two_stage") else None),
-        ("guidance", guidance(recipe)),
+    rows: list[tuple[str, Any]] = upscaled.setting_rows(recipe) if is_upscale(recipe) else generated_rows(recipe)
+    rows += [
         ("codec", recipe.get("codec")),
         ("tiles", tile_words(tiles) if isinstance(tiles, list) and len(tiles) == 4 else None),
         ("quantised", f"{recipe['quantize']} bits" if recipe.get("quantize") else None),
@@ -276,6 +269,21 @@ def settings(facts: Facts) -> str:
         if value not in (None, "", [])
     )
     return element("table", body, class_="settings")
+
+
+def generated_rows(recipe: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What only a video from a prompt has."""
+    return [
+        ("preset", recipe.get("preset")),
+        ("negative prompt", recipe.get("negative_prompt")),
+        ("seeds", listed(recipe.get("seeds"))),
+        ("base size", f"{recipe.get('width')}\u00d7{recipe.get('height')}, {recipe.get('frames')} frames"),
+        ("rate", f"{recipe.get('fps')} fps" + (", doubled" if recipe.get("temporal") else "")),
+        ("plays at", f"{recipe['play_fps']} fps" if recipe.get("play_fps") else None),
+        ("stage 1", f"{recipe.get('steps_stage1')} steps, {recipe.get('stage1_schedule')} schedule"),
+        ("stage 2", f"{recipe.get('steps_stage2')} steps" if recipe.get("two_stage") else None),
+        ("guidance", guidance(recipe)),
+    ]
 
 
 def guidance(recipe: Mapping[str, Any]) -> str:
@@ -296,15 +304,19 @@ def lora_words(lora: object) -> str:
     return f"{lora[0]} \u00d7{lora[1]}" + (f" in {stage_label(str(lora[2]))}" if lora[2] else "")
 
 
+AGAIN_NOTE = "The same recipe in a new run; flags beside it change it:"
+
+
 def again(facts: Facts) -> str:
     """Commands: the same video once more; and what is left to do where the run is not over."""
-    recipe = shlex.join(["ltx-relay", "generate", "--recipe", str(Path(facts.folder) / "recipe.json")])
+    words, note = ["ltx-relay", "generate", "--recipe", str(Path(facts.folder) / "recipe.json")], AGAIN_NOTE
+    if is_upscale(facts.recipe):
+        words, note = upscaled.command(facts.recipe), "The same video, from the same file:"
     body = ""
     if facts.status in ("failed", "interrupted"):
         resume = (facts.error or {}).get("resume") or shlex.join(["ltx-relay", "resume", facts.run])
         body += element("p", "Go on with this run:", class_="note") + element("pre", text(resume))
-    body += element("p", "The same recipe in a new run; flags beside it change it:", class_="note")
-    return body + element("pre", text(recipe))
+    return body + element("p", note, class_="note") + element("pre", text(shlex.join(words)))
 
 
 def keys(facts: Facts) -> str:

@@ -96,7 +96,7 @@ def test_the_records_know_it(smooth: Any, shared: Any) -> None:
     for command in (("promote", run), ("decode", run)):
         refused = shared(*command)
         assert refused.code == 2
-        assert "upscale-temporal" in refused.err
+        assert f"The run {run} made a video from a video" in refused.err
 
 
 def test_a_turned_video_of_odd_size_and_varying_rate(program: Any, read_video: Callable[[Path], Any]) -> None:

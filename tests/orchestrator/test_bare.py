@@ -52,7 +52,12 @@ def test_anything_else_stays_as_it_is(line: list[str]) -> None:
 
 def test_one_word_is_no_prompt(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rnus"]) == 2
-    assert "a prompt of one word needs `generate` before it" in capsys.readouterr().err
+    assert "after `generate` if it is one word" in capsys.readouterr().err
+
+
+def test_a_prompt_without_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["a", "red", "ball", "--model", "tiny"]) == 2
+    assert "a prompt goes in quotes" in capsys.readouterr().err
 
 
 def test_a_current_folder_that_was_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

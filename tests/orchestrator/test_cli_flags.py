@@ -321,6 +321,7 @@ def test_fp16_replaces_the_dtype_of_the_recipe(asked: Asked, tmp_path: Path) -> 
     [
         (b"{", "not JSON"),
         (b"[]", "not a recipe"),
+        (b"# A text", "not a recipe of ltx-relay, and no video"),
         (b"\xff\xfe\x00", "it is not text, and no video"),
         (b'{"format": 99, "prompt": ""}', "format 99"),
         (b" " * (5 << 20), "not a recipe"),
@@ -336,3 +337,13 @@ def test_a_file_that_is_no_recipe(
     assert sentence in error
     assert f"--recipe {path}" in error
     assert not hasattr(asked, "settings")
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"), [("--frames", "it must be a whole number"), ("--cfg", "it must be a number")]
+)
+def test_what_is_no_number(capsys: pytest.CaptureFixture[str], flag: str, words: str) -> None:
+    assert cli.main(["generate", "a cat", flag, "many"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "parse" not in error

@@ -174,6 +174,16 @@ def test_remarks_stand_above_the_stages_wrapped_and_whole() -> None:
     ]
 
 
+def test_the_command_that_goes_on_has_a_line_of_its_own_where_both_have_no_room() -> None:
+    terminal = Terminal(columns=60)
+    display = live(terminal)
+    display.event(RECORDED[0])
+    command = "ltx-relay promote 20261126-a-yellow-star-cf1b 0 1 2 3"
+    message = f"stopped here, as asked; to go on: {command}"
+    display.event({"event": "stopped", "stage": "stage1", "message": message})
+    assert terminal.shown[3:5] == ["  stopped here, as asked; to go on:", f"  {command}"]
+
+
 def test_a_low_window_shows_the_last_lines_only() -> None:
     terminal = Terminal(rows=5)
     display = live(terminal)

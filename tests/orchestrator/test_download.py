@@ -17,7 +17,7 @@ from tests.hub_server import LTX, Hub, serving, tiny_hub
 from tests.official import NAMES, lay_out
 from weights.errors import WeightsError
 from weights.header_folder import GEMMA_REPOSITORY
-from weights.hub import HubFile, fetch_file
+from weights.hub import HubFile, fetch_file, unreachable
 from weights.wanted import roles_for
 
 DEV, LORA = "ltx-2-19b-dev.safetensors", "ltx-2-19b-distilled-lora-384.safetensors"
@@ -256,3 +256,8 @@ def test_the_command_that_plan_advises_fetches_what_it_needs(hub: Hub, download:
     fetched = {line.split()[3] for line in err.splitlines() if line.startswith("missing")}
     assert fetched - {"gemma-3-12b"} == {word for word in theirs.split() if word.endswith(".safetensors")}
     assert err.splitlines()[-1].endswith(str(Path("elsewhere" if "--model " in flags else "weights/ltx-2").absolute()))
+
+
+def test_a_hub_without_a_name_is_said_without_the_systems_number() -> None:
+    error = unreachable("a/b", OSError(-2, "Name or service not known"))
+    assert error.message == "a/b could not be fetched: Name or service not known."

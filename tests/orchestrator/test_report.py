@@ -105,6 +105,27 @@ def test_the_page_shows_what_was_made_and_how() -> None:
     assert "@media print" in html
 
 
+def test_a_video_from_a_video_names_its_own_command() -> None:
+    recipe = {
+        "kind": "upscale-temporal", "title": "upscale-temporal clip.mp4", "video": "/home/someone/a clip.mp4",
+        "weights": {"model": "/weights/ltx-2", "model_version": None}, "dtype": "auto", "codec": "prores",
+        "sound": False, "chunk": 97, "tiles": [0, 64, 0, 24],
+    }  # fmt: skip
+    told = events()
+    del told[0]["monolith"]
+    html = page(facts_of(record(recipe=recipe), told))
+    chart = html[html.index('class="yaxis"') : html.index('class="legend"')]
+    assert chart.index('class="plot"') < chart.index("</div><span></span><span></span><div") < chart.index('"axis"')
+    parsed = harmless(html)
+    assert "one process" not in parsed.words[""].lower().replace("one process after the other", "")
+    assert parsed.words["h1"] == "upscale-temporal clip.mp4"
+    words = parsed.words[""]
+    assert "None" not in words
+    assert "generate" not in words
+    command = "ltx-relay upscale-temporal '/home/someone/a clip.mp4' --model /weights/ltx-2"
+    assert f"{command} --codec prores --chunk 97 --no-sound" in words
+
+
 def test_an_exceeded_prediction_is_seen() -> None:
     raw = record()
     raw["stages"][1]["notes"]["memory"]["measured"] = 30 * GB

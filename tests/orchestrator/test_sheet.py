@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,3 +29,13 @@ def test_every_word_is_there(text: str, width: int) -> None:
 
 def test_in_a_pipe_it_is_one_line() -> None:
     assert list(sheet.hanging(LABEL, "a word " * 50)) == [[*LABEL, ("a word " * 50, "")]]
+
+
+def test_a_line_is_cut_but_never_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sheet, "is_terminal", lambda file: True)
+        patch.setattr("orchestrator.display.screen.terminal_size", lambda file: (20, 24))
+        sheet.write_lines([[("a word " * 9, "")], [("-> ", "dim"), ("/a/path/" * 9, sheet.WHOLE)]])
+    cut, whole = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert cut == "a word a word a wor…"
+    assert whole == "-> " + "/a/path/" * 9

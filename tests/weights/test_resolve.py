@@ -221,6 +221,8 @@ def test_a_flag_is_used_or_refused(shelf, flag: str, option: str, official_name:
     refused(option, "is truncated: 1,000,000 of", **{flag: "weights/cut.safetensors"})
     other = folder / (f"{TEMPORAL}.safetensors" if flag != "temporal_upscaler" else f"{SPATIAL}.safetensors")
     refused(option, str(other), "which is a", "is needed there", **{flag: other})
+    if flag != "gemma":
+        refused(option, str(folder), "which is a folder; a file is needed there", **{flag: folder})
 
 
 def test_versions_do_not_mix(shelf) -> None:
