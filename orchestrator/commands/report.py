@@ -14,7 +14,7 @@ from orchestrator.run_record import run_record
 
 
 def report_command(
-    run: RunName,
+    run: RunName = "last",
     home: Home = None,
     json: Json = False,
     debug: Debug = False,

@@ -38,7 +38,7 @@ def list_command(home: Home = None, json: Json = False, debug: Debug = False) ->
 
 
 def show_command(
-    run: RunName,
+    run: RunName = "last",
     home: Home = None,
     json: Json = False,
     debug: Debug = False,
