@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,18 @@ class Context:
         self.emit("step", key=key, index=index, total=total, seconds=float(seconds), **more)
         self._last_heartbeat = time.monotonic()
         self._sample()
+
+    def stepper(self, key: str) -> Callable[[int, int], None]:
+        """For an item whose steps follow each other: called with (index, total), it times them by itself."""
+        last = time.monotonic()
+
+        def stepped(index: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            self.step(key, index, total, now - last)
+            last = now
+
+        return stepped
 
     def heartbeat(self) -> None:
         """Say that a long step is alive; call it as often as you like."""

@@ -40,14 +40,7 @@ def run(job: Job, context: Context) -> None:
     config, weights = load(job, context, "vae_decoder", dtype)
     for index, item in enumerate(job.items):
         context.item(item.key, index + 1, len(job.items))
-        stepped = time.monotonic()
-
-        def progress(done: int, total: int, key: str = item.key) -> None:
-            nonlocal stepped
-            now = time.monotonic()
-            context.step(key, done, total, now - stepped)
-            stepped = now
-
+        progress = context.stepper(item.key)
         latent = read_array(item.inputs["latent"], "video")
         tiles = TileSizes(**job.params["tiles"])
         _, _, frames, height, width = latent.shape

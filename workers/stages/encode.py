@@ -39,14 +39,7 @@ def run(job: Job, context: Context) -> None:
     tiles = TileSizes(**job.params["tiles"])
     for index, (item, frames) in enumerate(chunks(job, context), 1):
         context.item(item.key, index, len(job.items))
-        stepped = time.monotonic()
-
-        def progress(done: int, total: int, key: str = item.key) -> None:
-            nonlocal stepped
-            now = time.monotonic()
-            context.step(key, done, total, now - stepped)
-            stepped = now
-
+        progress = context.stepper(item.key)
         latent = encode(weights, config, statistics, frames, tiles, dtype, progress=progress, beat=context.heartbeat)
         began = time.monotonic()
         size = publish_arrays(item.output, item.key, "encode", {"video": latent}, {})

@@ -122,14 +122,7 @@ class _Decoder:
 
     def frames(self, path: str, key: str, begin: int = 0) -> Iterator[Frames]:
         """Of a latent, in order, cut to the video's size."""
-        stepped = time.monotonic()
-
-        def progress(done: int, total: int) -> None:
-            nonlocal stepped
-            now = time.monotonic()
-            self.context.step(key, done, total, now - stepped)
-            stepped = now
-
+        progress = self.context.stepper(key)
         top, left, height, width = self.job.params["crop"]
         for chunk in decode(
             self.weights,

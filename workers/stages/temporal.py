@@ -21,14 +21,7 @@ def run(job: Job, context: Context) -> None:
     config, weights = load(job, context, "upsampler", dtype)
     for index, item in enumerate(job.items):
         context.item(item.key, index + 1, len(job.items))
-        began = stepped = time.monotonic()
-
-        def progress(done: int, total: int, key: str = item.key) -> None:
-            nonlocal stepped
-            now = time.monotonic()
-            context.step(key, done, total, now - stepped)
-            stepped = now
-
+        progress = context.stepper(item.key)
         latent = read_array(item.inputs["latent"], "video").astype(dtype)
         video = {"video": upsample(weights, config, statistics, latent, progress)}
         began = time.monotonic()
