@@ -28,8 +28,7 @@ _MEMORY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kmgt]?i?b|[kmgt])", re
 
 def settings_of(flags: Flags) -> Settings:
     """UsageError (2) for what cannot be read; ranges and contradictions are `check`'s."""
-    if flags.json and flags.quiet:
-        raise UsageError("--json and --quiet contradict each other; give one.")
+    check_display(flags.json, flags.quiet)
     recipe = read_recipe(flags.recipe) if flags.recipe is not None else None
     if flags.prompt is not None and flags.prompt_flag is not None:
         raise UsageError("There are two prompts, one by itself and one of --prompt; give one.")
@@ -62,7 +61,7 @@ def settings_of(flags: Flags) -> Settings:
         seeds=seeds or None,
         random_seed=seeds == (),
         weights=WeightsChoice(
-            model=flags.model if flags.model == "tiny" else absolute_if_said(flags.model),
+            model=model_of(flags.model),
             weights=absolute_if_said(flags.weights),
             weights_stage1=absolute_if_said(flags.weights_stage1),
             weights_stage2=absolute_if_said(flags.weights_stage2),
@@ -87,12 +86,23 @@ def settings_of(flags: Flags) -> Settings:
     return settings if recipe is None else with_recipe(recipe, settings)
 
 
-def output_of(flags: Flags) -> Path | None:
-    if flags.output is None:
+def output_of(name: str | None) -> Path | None:
+    """What --output names; None: not said."""
+    if name is None:
         return None
-    if not flags.output or flags.output.endswith("/"):
-        raise UsageError(f"--output {flags.output!r} names no file.")
-    return Path(flags.output)
+    if not name or name.endswith("/"):
+        raise UsageError(f"--output {name!r} names no file.")
+    return Path(name)
+
+
+def check_display(json: bool, quiet: bool) -> None:
+    if json and quiet:
+        raise UsageError("--json and --quiet contradict each other; give one.")
+
+
+def model_of(name: str | None) -> str | None:
+    """What --model names: the tiny model, or a folder."""
+    return name if name == "tiny" else absolute_if_said(name)
 
 
 def parse_seeds(said: Iterable[str] | None, count: int | None, default: int = 0) -> tuple[int, ...] | None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-from orchestrator.commands.asked import absolute
+from orchestrator.commands.asked import absolute, check_display
 from orchestrator.commands.complete import one_of
 from orchestrator.commands.options import OUTPUT, PROGRAM, WEIGHTS, WHAT, Debug, Json, QuietFiles, option
 from orchestrator.commands.sheet import visible
@@ -62,8 +62,7 @@ def download_command(
     It says the sizes and asks first. A download that stopped goes on where it was when the same command is given
     again. Memory makes no difference to the files: what has no room is streamed from them.
     """
-    if json and quiet:
-        raise UsageError("--json and --quiet contradict each other; give one.")
+    check_display(json, quiet)
     version = model_version or VERSIONS[0]
     if version not in VERSIONS:
         raise UsageError(f"--model-version {version!r} does not exist; choose one of {', '.join(VERSIONS)}.")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.commands.asked import absolute, output_of, settings_of
+from orchestrator.commands.asked import absolute, check_display, output_of, settings_of
 from orchestrator.commands.complete import run_names
 from orchestrator.commands.ends import Ended, relay_error
 from orchestrator.commands.manners import Manners
@@ -41,7 +41,7 @@ def generate(flags: Flags) -> None:
     command continues an interrupted run.
     """
     with Manners(nice=flags.nice, on_done=flags.on_done, json=flags.json) as manners:
-        settings, output = settings_of(flags), output_of(flags)
+        settings, output = settings_of(flags), output_of(flags.output)
         home = chosen_home(flags.home)
         from orchestrator.prepare import prepare
 
@@ -75,8 +75,7 @@ def resume(
     debug: Debug = False,
 ) -> None:
     """Go on with a run that failed or was interrupted, from its last finished step."""
-    if json and quiet:
-        raise UsageError("--json and --quiet contradict each other; give one.")
+    check_display(json, quiet)
     with Manners(nice=nice, on_done=on_done, json=json) as manners:
         at = chosen_home(home)
         chosen = run_to_resume(at, run)

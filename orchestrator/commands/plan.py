@@ -22,7 +22,7 @@ def plan(flags: Flags) -> None:
     Takes the same flags, and reads only the headers of the weights: the sizes on the way from base to output, the
     stages, which of them are in the cache, what each would read, and the memory that it would take.
     """
-    settings, output = settings_of(flags), output_of(flags)
+    settings, output = settings_of(flags), output_of(flags.output)
     home = chosen_home(flags.home)
     from orchestrator.disk import check_disk
     from orchestrator.plan_report import describe

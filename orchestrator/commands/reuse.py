@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.commands.asked import parse_seeds
+from orchestrator.commands.asked import check_display, output_of, parse_seeds
 from orchestrator.commands.complete import one_of
 from orchestrator.commands.generate import chosen_home, resume_words, show
 from orchestrator.commands.manners import Manners
@@ -111,17 +110,14 @@ def begin(
     quiet: bool,
     manners: Manners,
 ) -> None:
-    if json and quiet:
-        raise UsageError("--json and --quiet contradict each other; give one.")
-    if output is not None and (not output or output.endswith("/")):
-        raise UsageError(f"--output {output!r} names no file.")
+    check_display(json, quiet)
+    place = output_of(output)
     rate = None if play_fps is None else parse_fps(play_fps, "--play-fps")
     at = chosen_home(home)
     from cache.runs import open_run
     from orchestrator.reuse import Again, prepare_again
     from orchestrator.run import generate
 
-    place = None if output is None else Path(output)
     changes = Again(seeds, codec, rate)
     prepared = prepare_again(open_run(at, run), changes, home=at, output=place, overwrite=overwrite)
     show(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from orchestrator.commands.asked import absolute, absolute_if_said, parse_memory, parse_tiles
+from orchestrator.commands.asked import (
+    absolute,
+    absolute_if_said,
+    check_display,
+    model_of,
+    output_of,
+    parse_memory,
+    parse_tiles,
+)
 from orchestrator.commands.generate import chosen_home, resume_words, show
 from orchestrator.commands.manners import Manners
 from orchestrator.commands.options import (
@@ -189,10 +196,6 @@ def upscale_spatial(
         carry_out(recipe, output, overwrite, not no_retry, home, json, quiet, manners)
 
 
-def model_of(model: str | None) -> str | None:
-    return model if model == "tiny" else absolute_if_said(model)
-
-
 def recipe_of(
     kind: str,
     video: str,
@@ -233,15 +236,13 @@ def carry_out(
     quiet: bool,
     manners: Manners,
 ) -> None:
-    if json and quiet:
-        raise UsageError("--json and --quiet contradict each other; give one.")
-    if output is not None and (not output or output.endswith("/")):
-        raise UsageError(f"--output {output!r} names no file.")
+    check_display(json, quiet)
+    place = output_of(output)
     at = chosen_home(home)
     from orchestrator.upscaling.prepare import prepare
     from orchestrator.upscaling.run import upscale
 
-    prepared = prepare(recipe, home=at, output=None if output is None else Path(output), overwrite=overwrite)
+    prepared = prepare(recipe, home=at, output=place, overwrite=overwrite)
 
     def begin(on_event: Any, interrupts: Any) -> None:
         upscale(prepared, on_event=on_event, interrupts=interrupts, retry=retry)

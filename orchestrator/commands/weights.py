@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestrator.commands.asked import check_display
 from orchestrator.commands.generate import chosen_home
 from orchestrator.commands.options import MACHINE, OUTPUT, PROGRAM, Debug, Home, Json, Overwrite, QuietFiles, option
 from orchestrator.display.streams import Stream
@@ -50,8 +51,7 @@ def quantize_command(
     Everything else stays as it is, and the copy is used like the original. Memory stays small, whatever the file's
     size. A LoRA on a quantised file loses a little; `generate --quantize` with the 16-bit file puts it on before.
     """
-    if json and quiet:
-        raise UsageError("--json and --quiet contradict each other; give one.")
+    check_display(json, quiet)
     if not file or output == "":
         raise UsageError(f"{'FILE' if not file else '--output'} names no file.")
     at = chosen_home(home)
