@@ -1,8 +1,8 @@
 """How much there is to compute in the networks of LTX-2's video path, in floating-point operations. Pure.
 
 A product of [m, k] and [k, n] counts 2 m k n: a multiplication and an addition. Counted are matrix products, attention
-and convolutions, which is all but a thousandth of the transformer; norms, rotary turns, activations and the patch layers
-of the transformer are not. A convolution counts its border as if it were computed.
+and convolutions, which is all but a thousandth of the transformer; norms, rotary turns, activations and patch layers
+are not. A convolution counts its border as if it were computed.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     uv run python -m benchmarks.monolith RUN_FOLDER [--out FILE.json]
 
 RUN_FOLDER is a run's folder in its home. Its job files are run as they are, somewhere else, with the same code as the
-workers run, one after the other in this process, with all memory given back between them. The run itself took its
-seconds from the start of each worker to its end; the difference is what starting processes, opening weights anew and
-reporting to a supervisor cost. Only stages that the run computed are compared, and their tensors must have its hashes.
+workers run, one after the other in this process, in a worker's environment and with all memory given back between
+them. The run itself took its seconds from the start of each worker to its end; the difference is what starting
+processes, opening weights anew and reporting to a supervisor cost. Only stages that the run computed are compared, and
+their tensors must have its hashes. Where a worker's seconds go is for `benchmarks.split` to say.
 """
 
 from __future__ import annotations
@@ -13,37 +14,32 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
 from benchmarks.full_size import tensor_hash
-from cache.home import open_home
+from benchmarks.split import elsewhere, environment
 from workers.channel import EventChannel
 from workers.context import Context
 from workers.limits import apply_limits
 from workers.protocol import Job
 
+MARK = "BENCHMARK_IN_A_WORKERS_ENVIRONMENT"
 
-def again(job: Job, folder: Path, made: dict[str, str]) -> tuple[float, Job]:
-    """Seconds of the stage, and the job that was run: its results elsewhere, its inputs the results before."""
-    home = open_home(folder / "home")
-    items = []
-    for item in job.items:
-        output = str(home.object_path(item.key, Path(item.output).suffix))
-        inputs = {role: made.get(path, path) for role, path in item.inputs.items()}
-        made[item.output] = output
-        items.append(replace(item, output=output, inputs=inputs))
-    changed = replace(job, items=tuple(items), home=str(home.root))
+
+def again(job: Job) -> float:
+    """Seconds of the stage in this process."""
     began = time.monotonic()
     apply_limits(job.limits)
-    importlib.import_module(f"workers.stages.{job.stage}").run(changed, Context(changed, EventChannel(None)))
+    importlib.import_module(f"workers.stages.{job.stage}").run(job, Context(job, EventChannel(None)))
     mx.clear_cache()
-    return time.monotonic() - began, changed
+    return time.monotonic() - began
 
 
 def main() -> None:
@@ -51,6 +47,9 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    if os.environ.get(MARK) is None:  # libraries read theirs when a process begins
+        words = [sys.executable, "-m", "benchmarks.monolith", *sys.argv[1:]]
+        os.execve(sys.executable, words, {**environment(), MARK: "1"})
     state = json.loads((asked.run / "state.json").read_text())
     stages = {name: stage for name, stage in state["stages"].items() if stage["status"] == "computed"}
     rows: list[dict[str, Any]] = []
@@ -62,7 +61,8 @@ def main() -> None:
             if name == "preview" or not path.exists():
                 continue
             job = Job.from_json(path.read_text())
-            seconds, changed = again(job, Path(folder), made)
+            changed = elsewhere(job, Path(folder), made)
+            seconds = again(changed)
             pairs = [(a.output, b.output) for a, b in zip(job.items, changed.items, strict=True)]
             same = all(tensor_hash(a) == tensor_hash(b) for a, b in pairs)
             rows.append({"stage": name, "worker": stage["seconds"], "alone": seconds, "same": same})
