@@ -2,19 +2,19 @@
 
     uv run python -m benchmarks.growth --out docs
 
-Writes DIR/images/growth.svg and prints Markdown. Full-size LTX-2 19B in bfloat16, preset `max`. Memory is what the plan
-predicts from the headers of the official files; how well it does is in docs/memory.md. Seconds on the H100 are measured
-where `benchmarks.growth_model` has them, and elsewhere follow from operations at the measured pace plus what each
-worker took beside its steps; seconds on Macs are predictions (`benchmarks.macs`).
+Writes DIR/images/growth.svg and prints Markdown; what `benchmarks.growth_measured` left beside it is in both. Full-size
+LTX-2 19B in bfloat16, preset `max`. Memory is what the plan predicts from the headers of the official files; how well
+it does is in docs/memory.md. Seconds on the H100 are measured where `benchmarks.growth_model` has them, and elsewhere
+follow from operations at the measured pace plus what each worker took beside its steps; seconds on Macs are predictions
+(`benchmarks.macs`).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from benchmarks import macs
 from benchmarks.growth_model import (
@@ -23,8 +23,6 @@ from benchmarks.growth_model import (
     LEAST,
     MEASURED,
     RESIDENT,
-    STREAMED,
-    STREAMED_MEASURED,
     TERA,
     Case,
     block_bytes,
@@ -36,15 +34,14 @@ from benchmarks.growth_model import (
     peak,
     plan,
 )
-from benchmarks.plot import Line, Panel, draw
+from benchmarks.growth_panels import FRAMES, SIZES, cells, measured, panels
+from benchmarks.growth_panels import HEADS as HEADS_MEASURED
+from benchmarks.plot import draw
 from benchmarks.quality_tables import table
 from orchestrator.memory_backends import CUDA, METAL
 from orchestrator.memory_plan import StageMemory
 from tests.orchestrator import memory_machines as machines
 
-FRAMES = (9, 33, 49, 97, 121, 161, 257)
-SIZES = ((256, 192), (384, 256), (768, 512), (1408, 960), (1920, 1080), (2560, 1440), (3840, 2160))
-"""Width and height of the finished video."""
 STEPS = (8, 15, 20, 30)
 
 
@@ -154,70 +151,19 @@ def stage_table(folder: Path) -> str:
     return table(["M4 Max", "blocks kept, stage 1", "stage 2", "text", *COMPUTED], lines)
 
 
-def panels(folder: Path) -> Sequence[Panel]:
-    frames, sizes = [Case(frames=count) for count in FRAMES], [Case(size) for size in SIZES]
-
-    def pixels(case: Case) -> float:
-        return case.size[0] * case.size[1] / 1e6
-
-    def memory(cases: Sequence[Case], x: Any) -> list[Line]:
-        resident = [plan(folder, case, machines.H100) for case in cases]
-
-        def line(name: str, of: Any, dashed: bool = False) -> Line:
-            return Line(name, [(x(case), of(stages)) for case, stages in zip(cases, resident, strict=True)], dashed)
-
-        return [
-            line("all blocks in memory, stage 2", lambda stages: peak(stages["stage2"].work, CUDA, RESIDENT)),
-            line("all blocks in memory, stage 1", lambda stages: peak(stages["stage1"].work, CUDA, RESIDENT)),
-            line("all blocks streamed, stage 2", lambda stages: peak(stages["stage2"].work, CUDA, STREAMED), True),
-            line("all blocks streamed, stage 1", lambda stages: peak(stages["stage1"].work, CUDA, STREAMED), True),
-            line("decode", lambda stages: stages["decode"].expected / GB),
-        ]
-
-    def seconds(cases: Sequence[Case], x: Any) -> list[Line]:
-        lines = [
-            Line(
-                "H100",
-                [(x(case), sum(h100_seconds(case, plan(folder, case, machines.H100)).values())) for case in cases],
-            )
-        ]
-        for name, size in (("M5 Max", 64), ("M4 Max", 64), ("M2 Pro", 32), ("M1", 16)):
-            chip = next(chip for chip in macs.CHIPS if chip.name == name)
-            found = [(x(case), mac_seconds(chip, case, plan(folder, case, mac(size)))) for case in cases]
-            points = [(at, sum(parts.values())) for at, parts in found if parts]
-            lines.append(Line(f"{name}, {size} GB (predicted)", points, dashed=True))
-        return lines
-
-    whole = sum(MEASURED[(1408, 960), 97, 15, 3].values())
-    spots = list(STREAMED_MEASURED.values())
-
-    def frame_count(case: Case) -> float:
-        return case.frames
-
-    size, steps = "megapixels of the video", "15 + 3 steps"
-    return (
-        Panel("Memory of a worker, 1408x960", "frames", "GiB", memory(frames, frame_count), spots_at(97, spots)),
-        Panel("Memory of a worker, 97 frames", size, "GiB", memory(sizes, pixels), spots_at(1.352, spots)),
-        Panel(f"max, 1408x960, {steps}", "frames", "s", seconds(frames, frame_count), spots_at(97, [whole]), True),
-        Panel(f"max, 97 frames, {steps}", size, "s", seconds(sizes, pixels), spots_at(1.352, [whole]), True),
-    )
-
-
-def spots_at(x: float, values: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    return tuple((x, value) for value in values)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="the folder whose images/growth.svg is written")
     asked = parser.parse_args()
     folder = full_size()
-    print("\n\n".join([*growth_tables(folder), check_table(folder), mac_table(folder), stage_table(folder)]))
+    points = measured()
+    parts = [*growth_tables(folder), check_table(folder), mac_table(folder), stage_table(folder)]
+    print("\n\n".join([*parts, *([table(HEADS_MEASURED, map(cells, points))] if points else [])]))
     if asked.out:
         note = (
             "Dots: measured on an H100. Lines: predicted; memory on the H100. Its seconds are without the text encoder."
         )
-        (asked.out / "images" / "growth.svg").write_text(draw(panels(folder), note))
+        (asked.out / "images" / "growth.svg").write_text(draw(panels(folder, points), note))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import flops, macs
 from orchestrator.effort import effort
 from orchestrator.memory import Holding, Work, predict
+from orchestrator.memory_backends import CUDA
 from orchestrator.memory_plan import StageMemory
 from orchestrator.recipe import Recipe
 from tests.orchestrator import memory_machines as machines
@@ -70,6 +71,13 @@ def mac(memory: int) -> Any:
 RESIDENT = Holding(keep_text=True)
 STREAMED = Holding(0, prefetch=1)
 LEAST = Holding(0, prefetch=0, pace="parts", spare=True)
+ALL_IN_MEMORY = (Holding(pace="ahead", keep_text=True), Holding(keep_text=True), Holding(), Holding(pace="parts"))
+"""Ways of keeping all blocks in memory, the fastest first."""
+
+
+def fastest(work: Work, memory: float) -> Holding | None:
+    """How a denoising stage is held on an H100 of which it may have so many GiB; None: not with all blocks."""
+    return next((one for one in ALL_IN_MEMORY if peak(work, CUDA, one) <= memory), None)
 
 
 def peak(work: Work, backend: Any, holding: Holding) -> float:

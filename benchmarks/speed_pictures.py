@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
 
-from benchmarks import flops
+from benchmarks import activations, flops
 from benchmarks.activations import values, weights_of
 from benchmarks.flops import Grid
 from benchmarks.shapes import Shapes
@@ -79,7 +80,7 @@ def upsamplers(sizes: Shapes, device: Device, reference: Mapping[str, float], ti
     for name, config, grid in (("spatial", sizes.spatial, sizes.base), ("temporal", sizes.temporal, sizes.twice)):
         weights = weights_of(upsampler.tensors(config), channels_last=True)
         latent = values(1, config.channels, *grid)
-        work: Callable[[], object] = lambda w=weights, c=config, x=latent: mx.eval(upsampling.upsample(w, c, of, x))  # noqa: E731
+        work = partial(activations.evaluate, upsampling.upsample, weights, config, of, latent)
         done = flops.pictures(flops.upsampler(config, grid))
         size = "x".join(map(str, grid))
         theirs = reference.get(f"{name}/{size}")
