@@ -37,7 +37,9 @@ def again(job: Job, resident: int, prefetch: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         home = open_home(Path(folder) / "home")
         items = tuple(replace(item, output=str(home.object_path(item.key))) for item in job.items)
-        params = {**job.params, "residency": {"resident_blocks": resident, "prefetch": prefetch}}
+        residency = {"resident_blocks": resident, "prefetch": prefetch}
+        pace = {"pace": "whole"} if job.params.get("pace") == "ahead" else {}  # not with blocks that come and go
+        params = {**job.params, **pace, "residency": residency}
         changed = replace(job, items=items, params=params, home=str(home.root))
         environment = worker_environment(os.environ)
         backend = probe(home.root / "machine.json", environment).backend
@@ -52,7 +54,7 @@ def again(job: Job, resident: int, prefetch: int) -> dict[str, Any]:
                 changed,
                 job_path=Path(folder) / "job.json",
                 log_path=Path(folder) / "worker.log",
-                environment=environment.variables,
+                environment=environment.for_backend(backend).variables,
                 on_event=watch,
                 interrupts=interrupts,
                 backend=backend,

@@ -30,6 +30,8 @@ from benchmarks import shapes, speed_pictures, speed_tokens
 from benchmarks.shapes import Shapes
 from benchmarks.timing import HEADS, TIMES, Device, Row, measured_device
 
+PATIENCE = 150
+"""Seconds that the reference may take for all of its cases."""
 Reference = Mapping[str, float]
 """Seconds by case, as `benchmarks.reference` names them."""
 MEASUREMENTS: Mapping[str, Callable[[Shapes, Device, Reference, int], Iterator[Row]]] = {
@@ -59,11 +61,15 @@ def reference(folder: str | None, wanted: Sequence[str], times: int) -> dict[str
     path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH", "")]))
     words = [sys.executable, "-m", "benchmarks.reference", "--times", str(times), *wanted]
     environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"(no reference: {(done.stderr.strip().splitlines() or ['?'])[-1]})\n", file=sys.stderr)
+    try:
+        done = subprocess.run(words, env=environment, capture_output=True, timeout=PATIENCE, check=False)
+        said, problem = done.stdout, done.stderr if done.returncode else b""
+    except subprocess.TimeoutExpired as late:
+        said, problem = late.stdout or b"", f"it took longer than {PATIENCE} s".encode()
+    for line in problem.decode(errors="replace").strip().splitlines()[-1:]:
+        print(f"(no reference: {line})\n", file=sys.stderr)
     found: dict[str, float] = {}
-    for line in done.stdout.splitlines():
+    for line in said.decode(errors="replace").splitlines():
         if line.startswith("{"):
             found |= json.loads(line)
         else:

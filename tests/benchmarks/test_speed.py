@@ -170,3 +170,24 @@ def test_every_case_of_the_reference_has_its_row(sizes, monkeypatch):
     for measure in speed.MEASUREMENTS.values():
         assert list(measure(sizes, DEVICE, Names(), 1))
     assert found == set(asked)
+
+
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("print('{\"decode/1x1x1\": 0.5}'); print('(no text)')", {"decode/1x1x1": 0.5}),
+        ("print('{\"decode/1x1x1\": 0.5}', flush=True); import time; time.sleep(60)", {"decode/1x1x1": 0.5}),
+        ("raise SystemExit('no card')", {}),
+    ],
+)
+def test_what_the_reference_measured_before_it_failed_or_hung(tmp_path, monkeypatch, capsys, program, found):
+    """A program in the reference's place: it ends well, hangs, or fails."""
+    package = tmp_path / "benchmarks"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "reference.py").write_text(program)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speed, "PATIENCE", 1)
+    assert speed.reference(None, ["decode/1x1x1"], 1) == found
+    said = capsys.readouterr().err
+    assert {"time.sleep" in program: "longer than 1 s", "no card" in program: "no card"}.get(True, "(no text)") in said
