@@ -3,9 +3,9 @@
     python -m benchmarks.reference forward/13x15x22/1 forward/13x30x44/2 ...    latent grid / batch
     python -m benchmarks.reference decode/13x30x44 encode/13x30x44 spatial/13x15x22 temporal/13x30x44 text/1024
 
-Needs torch, transformers, einops and ltx-core==1.0.0 (torch, einops and ltx-core are none of the product's). Prints a
-JSON object, case -> seconds, for each network; one that cannot be measured is named, and the others go on. Text is
-transformers' Gemma 3 (which ltx-core calls) and ltx-core's feature extractor and video connector.
+Needs torch, transformers, einops and ltx-core==1.0.0 (torch, einops and ltx-core are none of the product's). Prints
+versions, and a JSON object, case -> seconds, for each network; one that cannot be measured is named, and the others go
+on. Text is transformers' Gemma 3 (which ltx-core calls) and ltx-core's feature extractor and video connector.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="+")
     parser.add_argument("--times", type=int, default=TIMES)
     asked = parser.parse_args()
+    print(f"Reference: ltx-core {version('ltx-core')}, PyTorch {torch.__version__}", flush=True)
     for name, measure in NETWORKS.items():
         cases = [case for case in asked.cases if case.split("/")[0] == name]
         if not cases:

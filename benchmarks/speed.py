@@ -5,7 +5,7 @@
 Full-size shapes with random weights in bfloat16; networks of many equal layers are one layer's weights as often, which
 is the same to a GPU, whose cache holds none of them. Where PyTorch and ltx-core 1.0.0 can be imported (`--reference`
 adds a folder to look in) `benchmarks.reference` measures the same shapes first, in a process of its own. Prints
-Markdown; each number is the median of several turns.
+Markdown; each number is the median of several turns, "spread" the distance from their fastest to their slowest.
 
 "GB/s" counts what must be read and written at least: a text encoder's weights, the arrays between convolutions. "Of the
 device's own": the time of the same operations at the paces of the device's own large products, attention and
@@ -73,7 +73,7 @@ def reference(folder: str | None, wanted: Sequence[str], times: int) -> dict[str
         if line.startswith("{"):
             found |= json.loads(line)
         else:
-            print(line, file=sys.stderr)
+            print(f"{line}\n")
     return found
 
 
@@ -89,15 +89,19 @@ def main() -> None:
     names = asked.only or list(MEASUREMENTS)
     theirs = {} if asked.small else reference(asked.reference, cases(sizes, names), asked.times)
     device = measured_device(asked.small)
-    print(f"{mx.device_info().get('device_name', 'CPU')}, MLX {version('mlx')}, bfloat16, {sizes.name}\n")
-    print(f"{device.words}\n\n| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
+    about = f"{mx.device_info().get('device_name', 'CPU')}, MLX {version('mlx')}, bfloat16, {sizes.name}"
+    print(f"{about}\n\n{device.words}\n\n| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
     rows = []
     for name in names:
         for row in MEASUREMENTS[name](sizes, device, theirs, asked.times):
             rows.append(row)
             print(f"| {' | '.join(row.cells)} |", flush=True)
             if asked.out:
-                made = {"device": asdict(device), "reference": theirs, "rows": [asdict(row) for row in rows]}
+                made = {
+                    "device": asdict(device),
+                    "reference": theirs,
+                    "rows": [{**asdict(row), "seconds": row.seconds} for row in rows],
+                }
                 asked.out.write_text(json.dumps(made, indent=1) + "\n")
         mx.clear_cache()
 

@@ -12,7 +12,7 @@ from benchmarks import activations, flops
 from benchmarks.activations import values, weights_of
 from benchmarks.flops import Grid
 from benchmarks.shapes import Shapes
-from benchmarks.timing import Device, Row, seconds
+from benchmarks.timing import Device, Row, turns
 from weights.architecture import upsampler, vae
 from workers.networks import upsampler as upsampling
 from workers.networks import vae_decoder, vae_encoder
@@ -52,8 +52,8 @@ def decode(sizes: Shapes, device: Device, reference: Mapping[str, float], times:
 
     done = flops.pictures(flops.decoder(config, grid))
     theirs = reference.get(f"decode/{'x'.join(map(str, grid))}")
-    yield Row(f"decode {words(grid)}, untiled", seconds(network, times), done, theirs, device.least(done))
-    yield Row("the same, as bytes in memory", seconds(whole, min(times, 3)), done, None, device.least(done))
+    yield Row(f"decode {words(grid)}, untiled", turns(network, times), done, theirs, device.least(done))
+    yield Row("the same, as bytes in memory", turns(whole, min(times, 3)), done, None, device.least(done))
 
 
 def encode(sizes: Shapes, device: Device, reference: Mapping[str, float], times: int) -> Iterator[Row]:
@@ -68,10 +68,10 @@ def encode(sizes: Shapes, device: Device, reference: Mapping[str, float], times:
 
         done = flops.pictures(flops.encoder(config, grid))
         theirs = reference.get(f"encode/{'x'.join(map(str, grid))}")
-        yield Row(f"encode {words(grid)}, untiled", seconds(network, times), done, theirs, device.least(done))
+        yield Row(f"encode {words(grid)}, untiled", turns(network, times), done, theirs, device.least(done))
         del frames
     read = np.random.default_rng(0).integers(0, 256, (*pixels(sizes.twice), config.channels), np.uint8)
-    from_bytes = seconds(lambda: mx.eval(video.encode(weights, config, of, read, None, mx.bfloat16)), min(times, 3))
+    from_bytes = turns(lambda: mx.eval(video.encode(weights, config, of, read, None, mx.bfloat16)), min(times, 3))
     yield Row("the same, from bytes in memory", from_bytes, done, None, device.least(done))
 
 
@@ -84,4 +84,4 @@ def upsamplers(sizes: Shapes, device: Device, reference: Mapping[str, float], ti
         done = flops.pictures(flops.upsampler(config, grid))
         size = "x".join(map(str, grid))
         theirs = reference.get(f"{name}/{size}")
-        yield Row(f"{name} upsampler, latent of {size}", seconds(work, times), done, theirs, device.least(done))
+        yield Row(f"{name} upsampler, latent of {size}", turns(work, times), done, theirs, device.least(done))

@@ -10,7 +10,7 @@ from benchmarks import flops
 from benchmarks.activations import CONTEXT, quantised, values, weights_of
 from benchmarks.flops import Grid
 from benchmarks.shapes import Shapes
-from benchmarks.timing import Device, Row, seconds
+from benchmarks.timing import Device, Row, turns
 from weights.architecture import connector, gemma, projection, transformer
 from weights.architecture.transformer import TransformerConfig
 from workers.networks import connector as connecting
@@ -80,7 +80,7 @@ def forward(sizes: Shapes, device: Device, reference: Mapping[str, float], times
                 kept = ", text kept" if keep else ""
                 yield Row(
                     f"{tokens:,} tokens, {passes} pass{'es' * (passes > 1)}, {form}, {pace}{kept}",
-                    seconds(work, times),
+                    turns(work, times),
                     done,
                     reference.get(f"forward/{name}/{passes}"),
                     device.least(done),
@@ -112,4 +112,4 @@ def text(sizes: Shapes, device: Device, reference: Mapping[str, float], times: i
     done = flops.text(sizes.gemma, sizes.projection, sizes.connector, sizes.text_tokens)
     theirs = reference.get(f"text/{sizes.text_tokens}")
     what = f"text of {sizes.text_tokens:,} tokens: Gemma, projection, connector"
-    yield Row(what, seconds(encode, times), done, theirs, device.least(done))
+    yield Row(what, turns(encode, times), done, theirs, device.least(done))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -17,7 +17,12 @@ TERA, GIGA = 1e12, 1e9
 
 
 def seconds(work: Callable[[], object], times: int = TIMES) -> float:
-    """Median, after turns that count for nothing: two, or one of more than half a second."""
+    """The median of `turns`."""
+    return statistics.median(turns(work, times))
+
+
+def turns(work: Callable[[], object], times: int = TIMES) -> list[float]:
+    """Seconds of each, after turns that count for nothing: two, or one of more than half a second."""
     found: list[float] = []
     idle = 2
     while len(found) < times + idle:
@@ -28,7 +33,7 @@ def seconds(work: Callable[[], object], times: int = TIMES) -> float:
         found.append(time.perf_counter() - began)
         if found[0] > 0.5:
             idle = 1
-    return statistics.median(found[idle:])
+    return found[idle:]
 
 
 @dataclass(frozen=True)
@@ -75,18 +80,27 @@ def measured_device(small: bool = False) -> Device:
     )
 
 
-HEADS = ("", "ours", "reference", "ratio", "TFLOP/s", "GB/s", "of the device's own")
+HEADS = ("", "ours", "spread", "reference", "ratio", "TFLOP/s", "GB/s", "of the device's own")
 
 
 @dataclass(frozen=True)
 class Row:
-    """seconds of ours and of the reference. least: of the device's own operations."""
+    """seconds: of each turn; the reference's median. least: of the device's own operations."""
 
     what: str
-    seconds: float
+    turns: Sequence[float]
     operations: Operations = field(default_factory=Operations)
     reference: float | None = None
     least: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.turns)
+
+    @property
+    def spread(self) -> float:
+        """Of the slowest and the fastest turn, as a share of the median."""
+        return (max(self.turns) - min(self.turns)) / self.seconds
 
     @property
     def cells(self) -> list[str]:
@@ -94,6 +108,7 @@ class Row:
         return [
             self.what,
             f"{self.seconds:.4f} s",
+            f"{self.spread:.1%}",
             "" if self.reference is None else f"{self.reference:.4f} s",
             "" if self.reference is None else f"{self.seconds / self.reference:.3f}",
             f"{operations / self.seconds:,.3g}" if operations else "",
