@@ -65,7 +65,7 @@ def loop(predict: Predict, latent: mx.array, steps: int, saver: AbstractContextM
     with saver as save:
 
         def on_step(done: int, total: int, x: mx.array, seconds: float) -> None:
-            ended.append(begun[-1] + seconds)
+            ended.append(time.monotonic())
             save(done, total, x, seconds)
 
         denoise(timed, latent, stage2_sigmas(steps), on_step=on_step)
