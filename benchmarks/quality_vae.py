@@ -1,6 +1,6 @@
 """What the tiny model's VAE alone does to a picture: drawn clips, encoded and decoded by the product's networks.
 
-    python -m benchmarks.quality_vae OUT.npy [--count 32] [--seed 11]
+    python -m benchmarks.quality_vae OUT.npy [--count 32] [--seed 11] [--checkpoint FILE]
 
 For `benchmarks.quality`, which starts it in a worker's environment. OUT.npy has the clips as they came back, as bytes
 `[count, 25, 256, 384, 3]`.
@@ -28,9 +28,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=32)
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--checkpoint", type=Path, default=tiny_folder() / CHECKPOINT, help="default: the bundled one")
     asked = parser.parse_args()
     roles = ("vae_encoder", "statistics", "vae_decoder")
-    chosen = [select(tiny_folder() / CHECKPOINT, role) for role in roles]
+    chosen = [select(asked.checkpoint, role) for role in roles]
     into, statistics, back = (reader.load(selection, mx.float32) for selection in chosen)
     sampled, _ = draws(asked.count, asked.seed)
     clips = []

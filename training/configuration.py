@@ -78,22 +78,22 @@ VAE: dict[str, Any] = {
     "normalize_latent_channels": False,
     "encoder_blocks": [
         ["compress_space_res", {"multiplier": 1}],
+        ["res_x", {"num_layers": 1}],
         ["compress_time_res", {"multiplier": 1}],
-        ["res_x", {"num_layers": 1}],
         ["compress_all_res", {"multiplier": 1}],
         ["res_x", {"num_layers": 1}],
         ["compress_all_res", {"multiplier": 1}],
     ],
-    "decoder_blocks": [
+    "decoder_blocks": [  # from the pixels to the latent
         ["res_x", {"num_layers": 1, "inject_noise": False}],
-        ["compress_all", {"residual": False, "multiplier": 1}],
-        ["res_x", {"num_layers": 2, "inject_noise": False}],
+        ["compress_all", {"residual": True, "multiplier": 1}],
+        ["res_x", {"num_layers": 3, "inject_noise": False}],
         ["compress_all", {"residual": True, "multiplier": 2}],
         ["res_x", {"num_layers": 2, "inject_noise": False}],
         ["compress_all", {"residual": True, "multiplier": 2}],
         ["res_x", {"num_layers": 1, "inject_noise": False}],
     ],
-    "decoder_base_channels": 10,
+    "decoder_base_channels": 16,
 }
 
 SCHEDULER: dict[str, Any] = {

@@ -20,7 +20,7 @@ from training.world import captions, scenes
 
 _FRAME_RATES = (24.0, 24.0, 24.0, 24.0, 24.0, 24.0, 30.0, 48.0)
 GROUP = 4
-"""Clips of one combination that share a caption in a training step (see `networks.share_captions`)."""
+"""Clips of one combination that share a caption in a training step (see `fast_transformer`)."""
 
 
 def combinations(*, held_out: bool = False) -> Tensor:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training import files, networks
+from training import fast_transformer, files, networks
 from training.clock import ticks
 from training.configuration import DISTILLED_SIGMAS
 from training.data import GROUP, Bucket, Captions, ContextBank, LatentBank
@@ -28,6 +28,8 @@ from training.refine import load_text
 # For each interval of DISTILLED_SIGMAS: how often it is trained, and the teacher's steps over it.
 _SHARES = (1.0, 0.7, 0.7, 0.7, 1.2, 2.0, 2.5, 2.5)
 _TEACHER_STEPS = (1, 1, 1, 1, 2, 3, 3, 4)
+# Guidance decides what is seen, while much noise is left; close to the end it makes edges ring.
+_GUIDANCE = (5.0, 5.0, 5.0, 5.0, 4.5, 3.5, 2.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,17 @@ class Plan:
 
 
 FULL = Plan(
-    buckets=(Bucket(128, 192, 33, 3, 96), Bucket(256, 384, 33, 0.5, 24)),
-    sizes=((0, 4, 24), (0, 4, 24), (0, 3, 24), (1, 4, 8), (0, 5, 24)),
+    buckets=(Bucket(128, 192, 33, 2, 96), Bucket(256, 384, 33, 0.6, 24)),
+    sizes=((0, 4, 24), (0, 4, 24), (0, 3, 24), (1, 4, 8), (1, 4, 8), (0, 5, 24)),
 )
 SMOKE = Plan(buckets=(Bucket(64, 96, 33, 4, 4, limit=8),), sizes=((0, 4, 2),), caption_limit=16)
 
 
 def teacher_velocity(
-    model: nn.Module, x: Tensor, interval: int, contexts: Tensor, negative: Tensor, positions: Tensor, cfg: float
+    model: nn.Module, x: Tensor, interval: int, contexts: Tensor, negative: Tensor, positions: Tensor
 ) -> Tensor:
     """The mean velocity of the guided transformer over one interval of the distilled sigmas."""
-    first, last = DISTILLED_SIGMAS[interval], DISTILLED_SIGMAS[interval + 1]
+    first, last, cfg = DISTILLED_SIGMAS[interval], DISTILLED_SIGMAS[interval + 1], _GUIDANCE[interval]
     y = x
     both = torch.cat([contexts, negative.expand_as(contexts)])
     levels = torch.linspace(first, last, _TEACHER_STEPS[interval] + 1).tolist()
@@ -73,7 +75,6 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=100)
     parser.add_argument("--rate", type=float, default=2e-3, help="the highest learning rate")
-    parser.add_argument("--cfg", type=float, default=5.0, help="the guidance that is distilled")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="a few tiny clips for three seconds: does it run?")
     options = parser.parse_args()
@@ -86,7 +87,7 @@ def main() -> None:
     contexts = ContextBank(load_text(options.text, prompts), prompts)
     banks = [LatentBank(encoder, bucket) for bucket in plan.buckets]
     model = networks.load_transformer(options.transformer).requires_grad_(False)
-    networks.share_captions(model, GROUP)
+    fast_transformer.speed_up(model, GROUP)
     lora = Lora(model)
     trained = list(lora.parameters())
     average = [parameter.detach().clone() for parameter in trained]
@@ -103,7 +104,7 @@ def main() -> None:
         positions = networks.make_positions((frames, *plan.buckets[index].cells), fps)
         x = (1 - sigma) * data + sigma * torch.randn_like(data)
         with torch.no_grad(), lora.switched_off():
-            target = teacher_velocity(model, x, interval, context, contexts.negative, positions, options.cfg)
+            target = teacher_velocity(model, x, interval, context, contexts.negative, positions)
             before = velocity(model, x, sigma, context, positions) if tick.step % 50 == 0 else None
         loss = ((velocity(model, x, sigma, context, positions) - target) ** 2).mean()
         optimiser.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-RANK = 8
+RANK = 16
 _PREFIX = "diffusion_model."
 
 

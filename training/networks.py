@@ -17,10 +17,9 @@ from ltx_core.model.transformer.model_configurator import LTXVideoOnlyModelConfi
 from ltx_core.model.upsampler.model_configurator import LatentUpsamplerConfigurator
 from ltx_core.model.video_vae.model_configurator import VideoDecoderConfigurator, VideoEncoderConfigurator
 from ltx_core.model.video_vae.ops import patchify
-from ltx_core.utils import rms_norm
 from torch import Tensor, nn
 
-from training import files
+from training import fast_vae, files
 from training.configuration import CHECKPOINT, LATENT_CHANNELS, UPSAMPLERS
 from training.device import DEVICE, autocast
 
@@ -47,6 +46,7 @@ def build_vae() -> tuple[nn.Module, nn.Module]:
         for block in network.modules():
             if type(block).__name__ == "ResnetBlock3D":
                 nn.init.zeros_(block.conv2.conv.weight)
+        fast_vae.speed_up(network)
     return encoder, decoder
 
 
@@ -120,23 +120,6 @@ def load_transformer(path: Path) -> nn.Module:
     model = build_transformer().to(DEVICE)
     model.load_state_dict(files.load(path))
     return model
-
-
-def share_captions(model: nn.Module, group: int) -> None:
-    """Lets `group` consecutive clips share one caption, whose keys and values are then computed once.
-
-    Cross-attention here has neither positions nor a mask, so folding the clips' queries together changes nothing else.
-    """
-
-    def attend(block: nn.Module, x: Tensor, context: Tensor, attention: nn.Module, *_: Any, **__: Any) -> Tensor:
-        batch, tokens, width = x.shape
-        queries = rms_norm(x, eps=block.norm_eps).reshape(batch // group, tokens * group, width)
-        return attention(queries, context=context).reshape(batch, tokens, width)
-
-    for block in model.transformer_blocks:
-        block._apply_text_cross_attention = functools.partial(attend, block)
-    preprocessor = model.video_args_preprocessor
-    preprocessor._prepare_context = lambda context, x: preprocessor.caption_projection(context)
 
 
 def velocity(

@@ -1,6 +1,6 @@
-"""Stage 2: the text stack and the "dev" transformer, trained together by flow matching.
+"""Stage 3a: the text stack and the "dev" transformer, trained together by flow matching.
 
-    python -m training.train_transformer --vae FILE --tokenizer FILE --out DIR [--seconds 459] [--smoke]
+    python -m training.train_transformer --vae FILE --tokenizer FILE --out DIR [--seconds 150] [--smoke]
 
 The text stack first learns alone to tell the attributes of captions, so that contexts mean something from the first
 joint step. Writes DIR/transformer.safetensors and DIR/text.safetensors (averages over the steps) and contact sheets.
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training import files, networks
+from training import fast_transformer, files, networks
 from training.clock import ticks
 from training.configuration import HIDDEN
 from training.contact_sheet import save_sheet
@@ -163,7 +163,7 @@ def train_jointly(
     averages = tuple(copy.deepcopy(network).requires_grad_(False) for network in (text, model))
     averaged = [parameter for network in averages for parameter in network.parameters()]
     optimiser = adamw([text, model, heads], rate)
-    networks.share_captions(model, GROUP)
+    fast_transformer.speed_up(model, GROUP)
     shown = combinations().to(DEVICE)
     for tick in ticks(seconds):
         for group in optimiser.param_groups:
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=459)
+    parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--text-seconds", type=float, default=20)
     parser.add_argument("--rate", type=float, default=1e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=0)

@@ -140,3 +140,21 @@ def test_a_summary_counts_shares():
 def test_the_world_needs_no_torch():
     code = "import sys, training.world.measure; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_window_has_the_very_pixels_of_the_whole_frame_and_most_of_the_object():
+    rng = np.random.default_rng(5)
+
+    def uniform(rows: int, columns: int) -> np.ndarray:
+        return rng.random((rows, columns), dtype=np.float32)
+
+    everything = np.array(captions.all_combinations())
+    drawn = scenes.sample_scenes(everything[rng.integers(len(everything), size=24)], (128, 192), uniform)
+    pixels, mask = scenes.render_with_mask(drawn, 128, 192, 9, 24.0)
+    windows = scenes.windows_on_objects(drawn, (128, 192), (96, 64), 9 / 24, uniform)
+    part, part_mask = scenes.render_with_mask(drawn, 128, 192, 9, 24.0, windows)
+    for index, (top, left) in enumerate(zip(windows.top, windows.left, strict=True)):
+        assert np.array_equal(part[index], pixels[index, :, :, top : top + 96, left : left + 64])
+        assert np.array_equal(part_mask[index], mask[index, :, :, top : top + 96, left : left + 64])
+    assert part_mask.sum() > 0.5 * mask.sum() > 0
+    assert part_mask.mean() > 1.5 * mask.mean()

@@ -114,32 +114,82 @@ def sample_scenes(combinations: Array, size: tuple[int, int], uniform: Callable[
     )
 
 
+@dataclass(frozen=True)
+class Windows:
+    """The part of each frame that is drawn: `height` x `width` pixels from `top` and `left`, `[n]` integers each."""
+
+    top: Array
+    left: Array
+    height: int
+    width: int
+
+
 def render(scenes: Scenes, height: int, width: int, frames: int, fps: float | Array) -> Array:
     """The videos `[n, 3, frames, height, width]`, RGB in [-1, 1]. fps: one rate for all, or `[n]`."""
-    return _render(scenes, height, width, frames, fps, with_mask=False)[0]
+    return _render(scenes, height, width, frames, fps, None, with_mask=False)[0]
 
 
-def render_with_mask(scenes: Scenes, height: int, width: int, frames: int, fps: float | Array) -> tuple[Array, Array]:
-    """The videos, and `[n, 1, frames, height, width]` with 1 on the object and closely around it."""
-    return _render(scenes, height, width, frames, fps, with_mask=True)
+def render_with_mask(
+    scenes: Scenes, height: int, width: int, frames: int, fps: float | Array, windows: Windows | None = None
+) -> tuple[Array, Array]:
+    """The videos, and `[n, 1, frames, height, width]` with 1 on the object and closely around it.
+
+    windows: only that part of videos of `height` x `width`, the very pixels that it has there.
+    """
+    return _render(scenes, height, width, frames, fps, windows, with_mask=True)
+
+
+def windows_on_objects(
+    scenes: Scenes, size: tuple[int, int], window: tuple[int, int], seconds: float, uniform: Callable[[int, int], Array]
+) -> Windows:
+    """Windows about where each object is at some time in [0, seconds], off by up to its radius, within the frame."""
+    xp = namespace(scenes.x)
+    draws = uniform(len(scenes), 3)
+    x, y, radius, _ = _motion(scenes, draws[:, :1] * seconds)
+
+    def start(centre: Array, shift: Array, whole: int, part: int) -> Array:
+        middle = (centre + radius * (2 * shift - 1))[:, 0] * min(size)
+        return xp.asarray(xp.clip(xp.round(middle - part / 2), 0, whole - part), dtype=xp.int64)
+
+    return Windows(
+        start(y, draws[:, 1:2], size[0], window[0]), start(x, draws[:, 2:3], size[1], window[1]), window[0], window[1]
+    )
 
 
 def _render(
-    scenes: Scenes, height: int, width: int, frames: int, fps: float | Array, *, with_mask: bool
+    scenes: Scenes,
+    height: int,
+    width: int,
+    frames: int,
+    fps: float | Array,
+    windows: Windows | None,
+    *,
+    with_mask: bool,
 ) -> tuple[Array, Array]:
     xp, device, n = namespace(scenes.x), scenes.x.device, len(scenes)
     unit = float(min(height, width))
-
-    def axis(length: int) -> Array:
-        return (xp.arange(length, dtype=xp.float32, device=device) + 0.5) / unit
-
     times = xp.arange(frames, dtype=xp.float32, device=device) / xp.reshape(
         xp.asarray(fps, dtype=xp.float32, device=device), (-1, 1)
     )
     x, y, radius, angle = _motion(scenes, xp.broadcast_to(times, (n, frames)))
-    rows, columns = axis(height)[:, None], axis(width)[None, :]
-    empty = background_images(height, width, scenes.x)[scenes.combination[:, 3]]
+    empty = background_images(height, width, scenes.x)
+    if windows is None:
+        empty = empty[scenes.combination[:, 3]]
+        rows, columns = xp.arange(height, device=device)[None], xp.arange(width, device=device)[None]
+    else:
+        height, width = windows.height, windows.width
+        rows = windows.top[:, None] + xp.arange(height, device=device)
+        columns = windows.left[:, None] + xp.arange(width, device=device)
+        channels = xp.arange(3, device=device)[:, None, None]
+        scene = scenes.combination[:, 3][:, None, None, None]
+        empty = empty[scene, channels, rows[:, None, :, None], columns[:, None, None, :]]
     empty = empty + scenes.background_tint[:, :, None, None]
+
+    def centres(pixels: Array) -> Array:
+        """Of pixels `[n or 1, k]`, for every scene."""
+        return xp.broadcast_to((xp.asarray(pixels, dtype=xp.float32) + 0.5) / unit, (n, pixels.shape[1]))
+
+    down, across = centres(rows)[:, None, :, None], centres(columns)[:, None, None, :]
     palette = xp.asarray(list(COLOURS.values()), dtype=xp.float32, device=device)
     colour = palette[scenes.combination[:, 1]] + scenes.tint
 
@@ -150,7 +200,7 @@ def _render(
         if not bool(chosen.any()):
             continue
         centre_x, centre_y, size, turn = (value[chosen][:, :, None, None] for value in (x, y, radius, angle))
-        dx, dy = columns - centre_x, rows - centre_y
+        dx, dy = across[chosen] - centre_x, down[chosen] - centre_y
         cosine, sine = xp.cos(turn), xp.sin(turn)
         local_x, local_y = dx * cosine + dy * sine, -dx * sine + dy * cosine
         distance = signed_distance(shape, local_x, local_y, size)
