@@ -6,6 +6,7 @@ import functools
 import random
 
 import torch
+import torch._dynamo
 from ltx_core.model.transformer import transformer_args
 from ltx_core.model.transformer.rope import generate_freq_grid_np
 from torch import Tensor
@@ -18,6 +19,7 @@ def prepare(seed: int) -> None:
     """Fast matrix units, a seed for everything random, and ltx-core's rotary frequencies kept on the device."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
+    torch._dynamo.config.recompile_limit = 64  # small functions for many shapes; beyond it they run unfused
     torch.manual_seed(seed)
     random.seed(seed)
     transformer_args.generate_freq_grid_np = frequency_grid
