@@ -8,7 +8,7 @@ nothing is written but the cache of fingerprints.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -18,52 +18,35 @@ from cache.home import Home
 from cache.videos import find_video, same
 from orchestrator import planning
 from orchestrator.early import Early
-from orchestrator.environment import WorkerEnvironment, worker_environment
+from orchestrator.environment import worker_environment
+from orchestrator.find_weights import find_weights
 from orchestrator.history import HISTORY, read_history
-from orchestrator.machine import Machine, probe
-from orchestrator.memory_budget import available_memory, budget, check_own_limits
-from orchestrator.memory_plan import StageMemory
+from orchestrator.machine import probe
+from orchestrator.memory_budget import available_memory, budget
 from orchestrator.memory_tiles import Tiles
 from orchestrator.noise_file import check_noise, hash_of_noise, noise_shapes
-from orchestrator.pipeline import Sources, StagePlan, needed, preview_stage, relay, until
-from orchestrator.planning import Means, means, plan_stages, tiles_for
+from orchestrator.pipeline import Sources, StagePlan, preview_stage, relay, until
+from orchestrator.planning import means, plan_stages, tiles_for
 from orchestrator.portable import located, other_files
-from orchestrator.presets import PRESETS, compute_dtype
-from orchestrator.recipe import LoraChoice, Recipe, WeightsChoice
+from orchestrator.prepared import PreparedRelay, stages_to_compute
+from orchestrator.presets import compute_dtype
+from orchestrator.recipe import Recipe
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
 from orchestrator.video_files import base_path, check_codec, output_paths
 from weights.architecture.transformer import TransformerConfig
-from weights.errors import UsageError, WeightsError
+from weights.errors import UsageError
 from weights.fingerprint import fingerprint
-from weights.header_json import no_access
-from weights.resolve import LoraRequest, WeightsRequest, WeightsSet, default_search, resolve
+from weights.resolve import WeightsSet
 from weights.tiny_model import TINY_DEFAULTS, is_tiny
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A run that only has to be carried out. `outputs` maps the key of a video to where it is to be put.
-
-    `memory` says how each stage is held, by name; whether that fits is for `planning.check_memory` to say.
-
-    `relay` ends with the stage `stop_after`, where that is not None: then there are no outputs.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Prepared(PreparedRelay):
+    """The run of a prompt. preview: the contact sheet of stage 1."""
 
     recipe: Recipe
-    notes: tuple[str, ...]
-    relay: tuple[StagePlan, ...]
-    stop_after: str | None
-    preview: StagePlan
-    outputs: Mapping[str, Path]
-    overwrite: bool
-    home: Home
     weights: WeightsSet
-    machine: Machine
-    environment: WorkerEnvironment
-    dtype: str
-    means: Means
-    memory: Mapping[str, StageMemory]
-    fingerprint: Callable[[Path], str]
+    preview: StagePlan
 
 
 def prepare(
@@ -186,42 +169,7 @@ def with_tiles(prepared: Prepared, tiles: Tiles) -> Prepared:
 
 def check_memory(prepared: Prepared) -> None:
     """DoesNotFit (4) when a stage that is still to be computed fits the budget in no way; says what would fit."""
-    todo = needed(prepared.relay, lambda stage, item: os.path.exists(item.output))
-    missing = [name for name, items in todo.items() if items]
-    if missing:
-        check_own_limits(prepared.machine)
-    planning.check_memory(prepared.recipe, prepared.memory, missing, prepared.means)
-
-
-def find_weights(
-    choice: WeightsChoice,
-    preset: str,
-    two_stage: bool,
-    temporal: bool,
-    loras: tuple[LoraChoice, ...] = (),
-    quantize: int | None = None,
-) -> WeightsSet:
-    """The files that serve these stages, by what their headers say. WeightsError (3)."""
-    request = WeightsRequest(
-        model=choice.model,
-        weights=choice.weights,
-        weights_stage1=choice.weights_stage1,
-        weights_stage2=choice.weights_stage2,
-        gemma=choice.gemma,
-        spatial_upscaler=choice.spatial_upscaler,
-        temporal_upscaler=choice.temporal_upscaler,
-        loras=tuple(LoraRequest(path, strength, stage) for path, strength, stage in loras),
-        quantize=quantize,
-        distilled_lora=choice.distilled_lora,
-        model_variant=choice.model_variant or PRESETS[preset].variant,
-        model_version=choice.model_version,
-        two_stage=two_stage,
-        temporal=temporal,
-    )
-    try:
-        return resolve(request, default_search(os.environ))
-    except OSError as error:  # a name that no file can have, a folder that may not be looked into
-        raise WeightsError(no_access(Path(str(error.filename)), error)) from error
+    planning.check_memory(prepared.recipe, prepared.memory, stages_to_compute(prepared), prepared.means)
 
 
 def model_facts(weights: WeightsSet) -> ModelFacts:

@@ -20,7 +20,7 @@ from orchestrator.memory_plan import StageMemory, smaller_tiles
 from orchestrator.pipeline import StagePlan
 from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
-from orchestrator.relay_run import OnEvent, RelayRun, RunResult, figures
+from orchestrator.relay_run import OnEvent, RelayRun, RunResult, command, figures
 from orchestrator.supervisor import WorkerEnd
 from orchestrator.told import means_of, unkeyed_params
 from orchestrator.upscaling.recipe import is_upscale
@@ -73,7 +73,7 @@ def resume(
     return generate(prepared, on_event=on_event, interrupts=interrupts, run=run, retry=retry)
 
 
-class VideoRun(RelayRun):
+class VideoRun(RelayRun[Prepared]):
     """A prompt's own run: the videos of its seeds."""
 
     def begin(self) -> None:
@@ -137,6 +137,10 @@ class VideoRun(RelayRun):
 
     def unkeyed_params(self, stage: str) -> dict[str, Any]:
         return unkeyed_params(self.prepared, self.run, stage)
+
+    def going_on(self) -> str:
+        """The command line that carries the seeds to the end."""
+        return command("promote", self.run.id, *map(str, self.prepared.recipe.seeds), home=self.prepared.home)
 
     def after(self, stage: StagePlan) -> None:
         if stage.name == "stage1":

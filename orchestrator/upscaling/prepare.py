@@ -14,16 +14,17 @@ from pathlib import Path
 
 from cache.home import Home
 from orchestrator.early import Early
-from orchestrator.environment import WorkerEnvironment, worker_environment
+from orchestrator.environment import worker_environment
+from orchestrator.find_weights import find_upscaler
 from orchestrator.history import HISTORY, read_history
-from orchestrator.machine import Machine, probe
+from orchestrator.machine import probe
 from orchestrator.memory import Network
-from orchestrator.memory_budget import available_memory, budget, check_own_limits
-from orchestrator.memory_plan import StageMemory, stage_memory
+from orchestrator.memory_budget import available_memory, budget
+from orchestrator.memory_plan import stage_memory
 from orchestrator.memory_tiles import Tiles
-from orchestrator.pipeline import StagePlan, needed
 from orchestrator.planning import Means, means
 from orchestrator.prepare import check_outputs
+from orchestrator.prepared import PreparedRelay, stages_to_compute
 from orchestrator.presets import compute_dtype
 from orchestrator.settings import DTYPES
 from orchestrator.sizes import LatentShape
@@ -36,39 +37,24 @@ from orchestrator.upscaling.origin import Origin, find_origin
 from orchestrator.upscaling.recipe import SPATIAL, UpscaleRecipe
 from orchestrator.upscaling.relay import Given, stages
 from orchestrator.video_files import CONTAINERS, check_codec, check_container, check_place, suffix_of
-from weights import catalogue
-from weights.errors import UsageError, WeightsError
+from weights.errors import UsageError
 from weights.fingerprint import fingerprint
-from weights.header_json import no_access
-from weights.resolve import UpscalerSet, WeightsRequest, default_search, resolve_upscaler
+from weights.resolve import UpscalerSet
 from weights.select import select
 
 FORMATS: Mapping[str, str] = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """FFmpeg's names; a test compares them with workers.video.codecs."""
 
 
-@dataclass(frozen=True)
-class PreparedUpscale:
-    """As `orchestrator.prepare.Prepared`, whose names it shares; `facts` are the old video's, `sizes` and `times` the
-    new one's. It always goes to the end."""
+@dataclass(frozen=True, kw_only=True)
+class PreparedUpscale(PreparedRelay):
+    """The run of a video. `facts` are the old one's, `sizes` and `times` the new one's. It always goes to the end."""
 
     recipe: UpscaleRecipe
-    notes: tuple[str, ...]
-    relay: tuple[StagePlan, ...]
-    outputs: Mapping[str, Path]
-    overwrite: bool
-    home: Home
     weights: UpscalerSet
-    machine: Machine
-    environment: WorkerEnvironment
-    dtype: str
-    means: Means
-    memory: Mapping[str, StageMemory]
-    fingerprint: Callable[[Path], str]
     facts: Facts
     sizes: Sizes
     times: Times
-    stop_after: None = None
 
 
 def prepare(
@@ -86,7 +72,7 @@ def prepare(
     environment = worker_environment(os.environ)
     asked = Early(lambda: probe(home.root / "machine.json", environment))
     looking = Early(lambda: look(video, FORMATS[place.suffix.lower()], environment))
-    weights = find_weights(recipe)
+    weights = find_upscaler(recipe.weights, spatial=recipe.kind == SPATIAL)
     facts = looking.result()
     if again and facts.sha256 != recipe.sha256:
         raise UsageError(f"{video} is no longer the video that this run was made from.")
@@ -177,26 +163,6 @@ def output_path(video: Path, output: Path | None, recipe: UpscaleRecipe, overwri
     return place
 
 
-def find_weights(recipe: UpscaleRecipe) -> UpscalerSet:
-    """The checkpoint and the upscaler, by what their headers say. WeightsError (3)."""
-    choice = recipe.weights
-    request = WeightsRequest(
-        model=choice.model,
-        weights=choice.weights,
-        spatial_upscaler=choice.spatial_upscaler,
-        temporal_upscaler=choice.temporal_upscaler,
-        model_version=choice.model_version,
-        two_stage=recipe.kind == SPATIAL,
-        temporal=recipe.kind != SPATIAL,
-        tokenizer=False,
-    )
-    kind = catalogue.SPATIAL if recipe.kind == SPATIAL else catalogue.TEMPORAL
-    try:
-        return resolve_upscaler(request, kind, default_search(os.environ))
-    except OSError as error:
-        raise WeightsError(no_access(Path(str(error.filename)), error)) from error
-
-
 def upscale_by(recipe: UpscaleRecipe, weights: UpscalerSet) -> Fraction:
     """How many times the sides become as long."""
     return Fraction(weights.upscaler.scale or 2) if recipe.kind == SPATIAL else Fraction(1)
@@ -257,8 +223,4 @@ def of_latent(recipe: UpscaleRecipe, shape: Sizes, scale: Fraction) -> Sizes:
 
 def check_memory(prepared: PreparedUpscale) -> None:
     """DoesNotFit (4) when a stage that is still to be computed fits the budget in no way."""
-    todo = needed(prepared.relay, lambda stage, item: os.path.exists(item.output))
-    missing = [name for name, items in todo.items() if items]
-    if missing:
-        check_own_limits(prepared.machine)
-    cutting_up.check(prepared.memory, missing)
+    cutting_up.check(prepared.memory, stages_to_compute(prepared))
