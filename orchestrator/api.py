@@ -62,8 +62,9 @@ def generate(
 ) -> RunResult:
     """Makes the videos, using whatever is there already; `RunResult.outputs` are their paths.
 
-    output: by default in the current folder, named after prompt and seed. home: as `--home`. retry: whether a worker
-    that ran out of memory is started again, more frugally. on_event: called in this thread.
+    output: by default in the current folder, named after prompt and seed, with a number where another video has the name.
+    home: as `--home`. retry: whether a worker that ran out of memory is started again, more frugally. on_event: called
+    in this thread.
 
     In the main thread Ctrl-C and SIGTERM let the step finish and be saved, and raise Interrupted here. With
     `interrupts` no handler is touched: from any thread `interrupts.receive(signal.SIGTERM)` does the same.

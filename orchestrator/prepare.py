@@ -8,14 +8,13 @@ nothing is written but the cache of fingerprints.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from cache.home import Home
-from cache.videos import find_video, same
 from orchestrator import planning
 from orchestrator.early import Early
 from orchestrator.environment import worker_environment
@@ -25,6 +24,7 @@ from orchestrator.machine import probe
 from orchestrator.memory_budget import available_memory, budget
 from orchestrator.memory_tiles import Tiles
 from orchestrator.noise_file import check_noise, hash_of_noise, noise_shapes
+from orchestrator.outputs import check_outputs, renamed, unless_taken
 from orchestrator.pipeline import Sources, StagePlan, preview_stage, relay, until
 from orchestrator.planning import means, plan_stages, tiles_for
 from orchestrator.portable import located, other_files
@@ -34,19 +34,28 @@ from orchestrator.recipe import Recipe
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
 from orchestrator.video_files import base_path, check_codec, output_paths
 from weights.architecture.transformer import TransformerConfig
-from weights.errors import UsageError
 from weights.fingerprint import fingerprint
 from weights.resolve import WeightsSet
 from weights.tiny_model import TINY_DEFAULTS, is_tiny
+from workers.protocol import Item
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared(PreparedRelay):
-    """The run of a prompt. preview: the contact sheet of stage 1."""
+    """The run of a prompt. preview: the contact sheet of stage 1. places: where videos were to go, by seed."""
 
     recipe: Recipe
     weights: WeightsSet
     preview: StagePlan
+    places: Places
+
+
+@dataclass(frozen=True)
+class Places:
+    """Seed -> where its video is to go. named: by the user; else one that is taken gets a number."""
+
+    paths: Mapping[int, Path]
+    named: bool
 
 
 def prepare(
@@ -79,31 +88,31 @@ def prepare(
     facts = model_facts(weights)
     recipe = settle(checked, facts)
     paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec, overwrite)
-    prepared = assemble(recipe, weights, home, paths, overwrite, stop_after)
+    prepared = assemble(recipe, weights, home, Places(paths, output is not None), overwrite, stop_after)
     remarks = notes(checked, recipe, facts, prepared.machine.backend)
-    return replace(prepared, notes=(*other_files(asked, prepared.relay), *remarks))
+    return replace(prepared, notes=(*other_files(asked, prepared.relay), *remarks, *prepared.notes))
 
 
 def prepare_recipe(
     recipe: Recipe,
     *,
     home: Home,
-    paths: Mapping[int, Path],
+    places: Places,
     overwrite: bool,
     stop_after: str | None = None,
 ) -> Prepared:
-    """The same for a recipe that is complete already: a run that is resumed. `paths`: seed -> video."""
+    """The same for a recipe that is complete already: a run that is resumed."""
     weights = find_weights(
         recipe.weights, recipe.preset, recipe.two_stage, recipe.temporal, recipe.loras, recipe.quantize
     )
-    return assemble(recipe, weights, home, paths, overwrite, stop_after)
+    return assemble(recipe, weights, home, places, overwrite, stop_after)
 
 
 def assemble(
     recipe: Recipe,
     weights: WeightsSet,
     home: Home,
-    paths: Mapping[int, Path],
+    places: Places,
     overwrite: bool,
     stop_after: str | None = None,
 ) -> Prepared:
@@ -128,20 +137,24 @@ def assemble(
         numerics={**machine.numerics, "dtype": dtype},
         home=home,
         tiles=tiles.as_params(),
-        container=next(iter(paths.values())).suffix.lower(),
+        container=next(iter(places.paths.values())).suffix.lower(),
         noise_sha256=hash_of_noise(recipe.noise),
     )
     whole = relay(recipe, sources)
     stages = whole if stop_after is None else until(whole, stop_after)
-    outputs = {}
-    for item in stages[-1].items if stages[-1].name == "decode" else ():
-        path = paths[item.params["seed"]]
-        outputs[item.key] = base_path(path) if item.params["role"] == "base" else path
+    outputs: dict[str, Path] = {}
+    remarks: list[str] = []
+    for seed, path in places.paths.items() if stages[-1].name == "decode" else ():
+        files = partial(files_of_seed, [item for item in stages[-1].items if item.params["seed"] == seed])
+        place = path if places.named or overwrite else unless_taken(path, files, home)
+        remarks += renamed(path, place)
+        outputs |= files(place)
     if not overwrite:
         check_outputs(outputs, home)
     return Prepared(
         recipe=recipe,
-        notes=(),
+        places=places,
+        notes=tuple(remarks),
         relay=stages,
         stop_after=None if stages[-1].name == "decode" else stop_after,
         preview=preview_stage(whole[1], whole[-1]),
@@ -158,12 +171,15 @@ def assemble(
     )
 
 
+def files_of_seed(items: Iterable[Item], path: Path) -> dict[str, Path]:
+    """Where the videos of one seed go when the first goes to `path`, by key."""
+    return {item.key: base_path(path) if item.params["role"] == "base" else path for item in items}
+
+
 def with_tiles(prepared: Prepared, tiles: Tiles) -> Prepared:
     """The same run with other tiles of the decoder: other videos, under other keys, at the same places."""
-    last = prepared.relay[-1]
-    paths = {item.params["seed"]: prepared.outputs[item.key] for item in last.items if item.params["role"] == "video"}
     recipe = replace(prepared.recipe, tiles=tiles.as_recipe())
-    again = assemble(recipe, prepared.weights, prepared.home, paths, prepared.overwrite, prepared.stop_after)
+    again = assemble(recipe, prepared.weights, prepared.home, prepared.places, prepared.overwrite, prepared.stop_after)
     return replace(again, notes=prepared.notes, means=prepared.means)
 
 
@@ -191,18 +207,3 @@ def model_facts(weights: WeightsSet) -> ModelFacts:
             facts.spatial_scale,
         )
     return facts
-
-
-def check_outputs(outputs: Mapping[str, Path], home: Home) -> None:
-    """UsageError when a file is in the way that is not this very video."""
-    for key, path in outputs.items():
-        if not os.path.lexists(path):
-            continue
-        video = find_video(home, key)
-        if video is None or not same(path, video):
-            # Without the result there is nothing to compare it with: it may be this video, pruned from the cache.
-            what = "exists already" if video is None else "exists and is not this video"
-            raise UsageError(
-                f"{path} {what}; nothing was changed.",
-                advice="Add --overwrite to replace it, or give another --output.",
-            )

@@ -18,7 +18,7 @@ from orchestrator.interrupts import Interrupts
 from orchestrator.machine_lock import machine_lock
 from orchestrator.memory_plan import StageMemory, smaller_tiles
 from orchestrator.pipeline import StagePlan
-from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
+from orchestrator.prepare import Places, Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
 from orchestrator.relay_run import OnEvent, RelayRun, RunResult, command, figures
 from orchestrator.supervisor import WorkerEnd
@@ -67,9 +67,10 @@ def resume(
     recipe, state = recipe_from_dict(run.recipe()), run.state()
     if state.stop_after is None and len(state.outputs) < len(recipe.seeds):
         raise UsageError(f"The run {run.id} ended before it knew its outputs; run the same command again.")
-    places = state.outputs if state.stop_after is None else [f"none{suffix_of(recipe.codec)}"] * len(recipe.seeds)
-    paths = {seed: Path(path) for seed, path in zip(recipe.seeds, places, strict=False)}
-    prepared = prepare_recipe(recipe, home=home, paths=paths, overwrite=overwrite, stop_after=state.stop_after)
+    outputs = state.outputs if state.stop_after is None else [f"none{suffix_of(recipe.codec)}"] * len(recipe.seeds)
+    paths = {seed: Path(path) for seed, path in zip(recipe.seeds, outputs, strict=False)}
+    places = Places(paths, named=True)
+    prepared = prepare_recipe(recipe, home=home, places=places, overwrite=overwrite, stop_after=state.stop_after)
     return generate(prepared, on_event=on_event, interrupts=interrupts, run=run, retry=retry)
 
 

@@ -233,7 +233,8 @@ class Flags:
         help="Stop after text, stage1, stage2 or temporal; after stage1 with a contact sheet. promote goes on.")
     ] = None
     output: Annotated[str | None, option(
-        "--output", "--output-path", "-o", metavar="FILE", default="./<prompt>-<seed>.mp4", panel=OUTPUT,
+        "--output", "--output-path", "-o", metavar="FILE", panel=OUTPUT,
+        default="./<prompt>-<seed>.mp4, numbered where it is taken",
         help="Where the video goes; several seeds add theirs to the name.")] = None
     overwrite: Overwrite = False
     codec: Codec = None

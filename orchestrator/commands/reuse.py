@@ -31,7 +31,8 @@ from weights.errors import UsageError
 Output = Annotated[
     str | None,
     option(
-        "--output", "--output-path", "-o", metavar="FILE", default="./<prompt>-<seed>.mp4", panel=OUTPUT,
+        "--output", "--output-path", "-o", metavar="FILE", panel=OUTPUT,
+        default="./<prompt>-<seed>.mp4, numbered where it is taken",
         help="Where the video goes; several seeds add theirs to the name.",
     ),
 ]  # fmt: skip

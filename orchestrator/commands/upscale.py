@@ -43,7 +43,6 @@ from orchestrator.commands.options import (
 )
 from orchestrator.display import open_display
 from orchestrator.recipe import WeightsChoice
-from orchestrator.upscaling.chunks import check_length
 from orchestrator.upscaling.recipe import SPATIAL, TEMPORAL, UpscaleRecipe
 from weights.errors import UsageError
 
@@ -57,7 +56,8 @@ class UpscaleFlags:
         metavar="VIDEO", help="The video's file, of any usual kind.", rich_help_panel=WHAT)]
 
     output: Annotated[str | None, option(
-        "--output", "--output-path", "-o", metavar="FILE", default="./<video>-temporal.mp4 or -spatial", panel=OUTPUT,
+        "--output", "--output-path", "-o", metavar="FILE", panel=OUTPUT,
+        default="./<video>-temporal.mp4 or -spatial, numbered where it is taken",
         help="Where the new video goes.")] = None
     overwrite: Overwrite = False
     codec: Codec = None
@@ -131,8 +131,6 @@ def recipe_of(kind: str, flags: UpscaleFlags) -> UpscaleRecipe:
     """What was asked, with the video's hash left open, and chunks too where they were not said. UsageError (2)."""
     if not flags.video:
         raise UsageError("VIDEO names no file.")
-    if flags.chunk is not None:
-        check_length(flags.chunk)
     return UpscaleRecipe(
         kind=kind,
         video=absolute(flags.video),

@@ -22,15 +22,15 @@ from orchestrator.memory import Network
 from orchestrator.memory_budget import available_memory, budget
 from orchestrator.memory_plan import stage_memory
 from orchestrator.memory_tiles import Tiles
+from orchestrator.outputs import check_outputs, renamed, unless_taken
 from orchestrator.planning import Means, means
-from orchestrator.prepare import check_outputs
 from orchestrator.prepared import PreparedRelay, stages_to_compute
 from orchestrator.presets import compute_dtype
-from orchestrator.settings import DTYPES
+from orchestrator.settings import DTYPES, check_machine
 from orchestrator.sizes import LatentShape
 from orchestrator.upscaling import memory as cutting_up
 from orchestrator.upscaling import words
-from orchestrator.upscaling.chunks import OVERLAP, Chunk, cut
+from orchestrator.upscaling.chunks import OVERLAP, Chunk, check_length, cut
 from orchestrator.upscaling.facts import Facts, look
 from orchestrator.upscaling.geometry import Sizes, Times, sizes, times
 from orchestrator.upscaling.origin import Origin, find_origin
@@ -64,9 +64,7 @@ def prepare(
 
     recipe: its hash may be empty, and chunks and tiles open. again: a run that goes on, whose video must be the same.
     """
-    check_codec(recipe.codec)
-    if recipe.dtype not in DTYPES:
-        raise UsageError(f"--dtype {recipe.dtype!r} does not exist; choose one of {', '.join(DTYPES)}.")
+    check(recipe)
     video = Path(recipe.video)
     place = output_path(video, output, recipe, overwrite)
     environment = worker_environment(os.environ)
@@ -124,7 +122,11 @@ def prepare(
             after=found["decode"].result,
         ),
     )
-    outputs = {relay[-1].items[0].key: place}
+    key = relay[-1].items[0].key
+    if output is None and not overwrite:
+        wanted, place = place, unless_taken(place, lambda path: {key: path}, home)
+        notes += renamed(wanted, place)
+    outputs = {key: place}
     if not overwrite:
         check_outputs(outputs, home)
     same_size = shape.size if recipe.factor == 2 else (facts.width, facts.height)
@@ -146,6 +148,16 @@ def prepare(
         sizes=shape,
         times=when,
     )
+
+
+def check(recipe: UpscaleRecipe) -> None:
+    """UsageError for a setting that cannot be, whatever the video."""
+    check_codec(recipe.codec)
+    if recipe.dtype not in DTYPES:
+        raise UsageError(f"--dtype {recipe.dtype!r} does not exist; choose one of {', '.join(DTYPES)}.")
+    check_machine(recipe.memory, recipe.tiles)
+    if recipe.chunk is not None and recipe.from_run is None:
+        check_length(recipe.chunk)
 
 
 def output_path(video: Path, output: Path | None, recipe: UpscaleRecipe, overwrite: bool) -> Path:

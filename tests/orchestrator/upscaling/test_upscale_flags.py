@@ -98,7 +98,7 @@ def test_output_overwrite_and_home_reach_prepare(asked: Asked, tmp_path: Path) -
     assert (asked.arguments["output"], asked.arguments["overwrite"]) == (None, False)
 
 
-@pytest.mark.parametrize("arguments", [[], [""], ["a.mp4", "--chunk", "12"], ["a.mp4", "--json", "--quiet"]])
+@pytest.mark.parametrize("arguments", [[], [""], ["a.mp4", "--tiles", "12"], ["a.mp4", "--json", "--quiet"]])
 def test_what_makes_no_recipe_is_refused(asked: Asked, arguments: list[str]) -> None:
     assert cli.main([TEMPORAL, *arguments]) == 2
     assert not hasattr(asked, "recipe"), "before anything was prepared"
