@@ -106,6 +106,10 @@ TileSizes = Annotated[str | None, option(
 Dtype = Annotated[str | None, option(
     "--dtype", metavar="TYPE", default="auto", panel=MACHINE, complete=one_of(*DTYPES),
     help="auto, bfloat16, float16 or float32; auto is bfloat16 on a GPU.")]
+Output = Annotated[str | None, option(
+    "--output", "--output-path", "-o", metavar="FILE", panel=OUTPUT,
+    default="./<prompt>-<seed>.mp4, numbered where it is taken",
+    help="Where the video goes; several seeds add theirs to the name.")]
 Codec = Annotated[str | None, option(
     "--codec", metavar="NAME", default="h264", panel=OUTPUT, complete=one_of(*CODECS),
     help="h264, hevc, prores (.mov) or ffv1 (.mkv, lossless).")]
@@ -232,10 +236,7 @@ class Flags:
         "--stop-after", metavar="STAGE", panel=OUTPUT, complete=one_of("text", "stage1", "stage2", "temporal"),
         help="Stop after text, stage1, stage2 or temporal; after stage1 with a contact sheet. promote goes on.")
     ] = None
-    output: Annotated[str | None, option(
-        "--output", "--output-path", "-o", metavar="FILE", panel=OUTPUT,
-        default="./<prompt>-<seed>.mp4, numbered where it is taken",
-        help="Where the video goes; several seeds add theirs to the name.")] = None
+    output: Output = None
     overwrite: Overwrite = False
     codec: Codec = None
     keep_base: Annotated[bool | None, option(
