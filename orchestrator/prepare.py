@@ -19,22 +19,19 @@ from orchestrator import planning
 from orchestrator.early import Early
 from orchestrator.environment import worker_environment
 from orchestrator.find_weights import find_weights
-from orchestrator.history import HISTORY, read_history
 from orchestrator.machine import probe
-from orchestrator.memory_budget import available_memory, budget
 from orchestrator.memory_tiles import Tiles
 from orchestrator.noise_file import check_noise, hash_of_noise, noise_shapes
 from orchestrator.outputs import check_outputs, renamed, unless_taken
 from orchestrator.pipeline import Sources, StagePlan, preview_stage, relay, until
-from orchestrator.planning import means, plan_stages, tiles_for
+from orchestrator.planning import plan_stages, tiles_for
 from orchestrator.portable import located, other_files
-from orchestrator.prepared import PreparedRelay, stages_to_compute
+from orchestrator.prepared import PreparedRelay, fingerprints, means_now, stages_to_compute
 from orchestrator.presets import compute_dtype
 from orchestrator.recipe import Recipe
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
 from orchestrator.video_files import base_path, check_codec, output_paths
 from weights.architecture.transformer import TransformerConfig
-from weights.fingerprint import fingerprint
 from weights.resolve import WeightsSet
 from weights.tiny_model import TINY_DEFAULTS, is_tiny
 from workers.protocol import Item
@@ -118,18 +115,15 @@ def assemble(
 ) -> Prepared:
     """Stages, keys and outputs of a recipe. UsageError when another file is where a video would go."""
     environment = worker_environment(os.environ)
-    memo = home.root / "fingerprints.json"
     asked = Early(lambda: probe(home.root / "machine.json", environment))
-    begun = {path: Early(partial(fingerprint, path, memo)) for path in weights.paths}
+    fingerprint_of = fingerprints(home)
+    begun = {path: Early(partial(fingerprint_of, path)) for path in weights.paths}
     machine = asked.result()
     dtype = compute_dtype(recipe.dtype, machine.backend)
     tiles = tiles_for(recipe, weights, machine, dtype)
     recipe = replace(recipe, tiles=tiles.as_recipe())
     check_noise(recipe.noise, noise_shapes(recipe))
-    given = means(machine, budget(recipe.memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
-
-    def fingerprint_of(path: Path) -> str:
-        return fingerprint(path, memo)
+    given = means_now(home, machine, recipe.memory)
 
     sources = Sources(
         weights=weights,

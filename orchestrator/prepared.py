@@ -9,11 +9,13 @@ from pathlib import Path
 
 from cache.home import Home
 from orchestrator.environment import WorkerEnvironment
+from orchestrator.history import HISTORY, read_history
 from orchestrator.machine import Machine
-from orchestrator.memory_budget import check_own_limits
+from orchestrator.memory_budget import available_memory, budget, check_own_limits
 from orchestrator.memory_plan import StageMemory
 from orchestrator.pipeline import StagePlan, needed
-from orchestrator.planning import Means
+from orchestrator.planning import Means, means
+from weights.fingerprint import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,17 @@ class PreparedRelay:
     means: Means
     memory: Mapping[str, StageMemory]
     fingerprint: Callable[[Path], str]
+
+
+def means_now(home: Home, machine: Machine, memory: int | None) -> Means:
+    """What this machine can give at this moment, and what earlier runs took. memory: the budget asked for, in bytes."""
+    return means(machine, budget(memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
+
+
+def fingerprints(home: Home) -> Callable[[Path], str]:
+    """Of files of weights, remembered in the home."""
+    memo = home.root / "fingerprints.json"
+    return lambda path: fingerprint(path, memo)
 
 
 def stages_to_compute(prepared: PreparedRelay) -> list[str]:

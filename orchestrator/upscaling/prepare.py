@@ -16,15 +16,13 @@ from cache.home import Home
 from orchestrator.early import Early
 from orchestrator.environment import worker_environment
 from orchestrator.find_weights import find_upscaler
-from orchestrator.history import HISTORY, read_history
 from orchestrator.machine import probe
 from orchestrator.memory import Network
-from orchestrator.memory_budget import available_memory, budget
 from orchestrator.memory_plan import stage_memory
 from orchestrator.memory_tiles import Tiles
 from orchestrator.outputs import check_outputs, renamed, unless_taken
-from orchestrator.planning import Means, means
-from orchestrator.prepared import PreparedRelay, stages_to_compute
+from orchestrator.planning import Means
+from orchestrator.prepared import PreparedRelay, fingerprints, means_now, stages_to_compute
 from orchestrator.presets import compute_dtype
 from orchestrator.settings import DTYPES, check_machine
 from orchestrator.sizes import LatentShape
@@ -38,7 +36,6 @@ from orchestrator.upscaling.recipe import SPATIAL, UpscaleRecipe
 from orchestrator.upscaling.relay import Given, stages
 from orchestrator.video_files import CONTAINERS, check_codec, check_container, check_place, suffix_of
 from weights.errors import UsageError
-from weights.fingerprint import fingerprint
 from weights.resolve import UpscalerSet
 from weights.select import select
 
@@ -76,15 +73,12 @@ def prepare(
         raise UsageError(f"{video} is no longer the video that this run was made from.")
     words.refuse(facts, video)
     tracks = words.copied(facts, recipe.sound, place)
-    memo = home.root / "fingerprints.json"
+    fingerprint_of = fingerprints(home)
     machine = asked.result()
     dtype = compute_dtype(recipe.dtype, machine.backend)
     recipe = replace(recipe, sha256=facts.sha256)
 
-    def fingerprint_of(path: Path) -> str:
-        return fingerprint(path, memo)
-
-    given = means(machine, budget(recipe.memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
+    given = means_now(home, machine, recipe.memory)
     scale = upscale_by(recipe, weights)
     networks = networks_of(recipe, weights)
     notes: list[str] = []

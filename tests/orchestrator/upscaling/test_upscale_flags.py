@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,16 @@ import pytest
 from orchestrator import cli
 from orchestrator.recipe import WeightsChoice
 from orchestrator.upscaling.recipe import SPATIAL, TEMPORAL, UpscaleRecipe
-from weights.errors import UsageError
-
-
-class Asked:
-    """Stands for `prepare`: keeps what it was asked, and ends the command there."""
-
-    recipe: UpscaleRecipe
-    arguments: dict[str, Any]
-
-    def __call__(self, recipe: UpscaleRecipe, **arguments: Any) -> None:
-        self.recipe, self.arguments = recipe, arguments
-        raise UsageError("asked")
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
-    monkeypatch.setenv("LTX_RELAY_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    fake = Asked()
-    monkeypatch.setattr("orchestrator.upscaling.prepare.prepare", fake)
-    return fake
+def asked(stand_in: Callable[[str], Any]) -> Any:
+    return stand_in("orchestrator.upscaling.prepare.prepare")
 
 
-def said(asked: Asked, command: str, *arguments: str) -> UpscaleRecipe:
+def said(asked: Any, command: str, *arguments: str) -> UpscaleRecipe:
     assert cli.main([command, *arguments]) == 2
-    return asked.recipe
+    return asked.calls[-1]
 
 
 ONE_FLAG_EACH: dict[str, tuple[list[str], object]] = {
@@ -62,7 +47,7 @@ def test_no_field_of_the_recipe_is_forgotten() -> None:
 
 @pytest.mark.parametrize("name", ONE_FLAG_EACH)
 @pytest.mark.parametrize("kind", [TEMPORAL, SPATIAL])
-def test_a_flag_changes_its_field_and_no_other(asked: Asked, kind: str, name: str, tmp_path: Path) -> None:
+def test_a_flag_changes_its_field_and_no_other(asked: Any, kind: str, name: str, tmp_path: Path) -> None:
     plain = said(asked, kind, "a.mp4")
     assert plain == UpscaleRecipe(kind, str(tmp_path / "a.mp4"), "", WeightsChoice())
     flags, value = ONE_FLAG_EACH[name]
@@ -71,15 +56,13 @@ def test_a_flag_changes_its_field_and_no_other(asked: Asked, kind: str, name: st
 
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("kind", [TEMPORAL, SPATIAL])
-def test_weights_are_chosen_by_absolute_paths(asked: Asked, kind: str, name: str, tmp_path: Path) -> None:
+def test_weights_are_chosen_by_absolute_paths(asked: Any, kind: str, name: str, tmp_path: Path) -> None:
     flags, file = WEIGHTS[name]
     expected = "2.3" if file is None else str(tmp_path / file)
     assert said(asked, kind, "a.mp4", *flags).weights == WeightsChoice(**{name: expected})
 
 
-def test_each_command_has_its_own_upscaler_only(
-    asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_command_has_its_own_upscaler_only(asked: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = said(asked, TEMPORAL, "a.mp4", "--temporal-weights", "t.safetensors").weights
     assert own == WeightsChoice(temporal_upscaler=str(tmp_path / "t.safetensors"))
     own = said(asked, SPATIAL, "a.mp4", "--spatial-upscaler-weights", "s.safetensors").weights
@@ -90,7 +73,7 @@ def test_each_command_has_its_own_upscaler_only(
         assert f"No such option: {flag}" in capsys.readouterr().err
 
 
-def test_output_overwrite_and_home_reach_prepare(asked: Asked, tmp_path: Path) -> None:
+def test_output_overwrite_and_home_reach_prepare(asked: Any, tmp_path: Path) -> None:
     said(asked, TEMPORAL, "a.mp4", "-o", "x.mp4", "--overwrite", "--home", "there")
     assert (asked.arguments["output"], asked.arguments["overwrite"]) == (Path("x.mp4"), True)
     assert asked.arguments["home"].root == tmp_path / "there"
@@ -99,6 +82,6 @@ def test_output_overwrite_and_home_reach_prepare(asked: Asked, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("arguments", [[], [""], ["a.mp4", "--tiles", "12"], ["a.mp4", "--json", "--quiet"]])
-def test_what_makes_no_recipe_is_refused(asked: Asked, arguments: list[str]) -> None:
+def test_what_makes_no_recipe_is_refused(asked: Any, arguments: list[str]) -> None:
     assert cli.main([TEMPORAL, *arguments]) == 2
-    assert not hasattr(asked, "recipe"), "before anything was prepared"
+    assert not asked.calls, "before anything was prepared"
