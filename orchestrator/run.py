@@ -24,7 +24,7 @@ from orchestrator.relay_run import OnEvent, RelayRun, RunResult, command, figure
 from orchestrator.supervisor import WorkerEnd
 from orchestrator.told import means_of, unkeyed_params
 from orchestrator.upscaling.recipe import is_upscale
-from orchestrator.video_files import suffix_of
+from orchestrator.video_files import is_default, suffix_of
 from orchestrator.video_records import write_record
 from weights.errors import ArtifactError, RelayError, UsageError
 from workers.protocol import Item
@@ -57,7 +57,10 @@ def resume(
     overwrite: bool = False,
     retry: bool = True,
 ) -> RunResult:
-    """Goes on with a run: the same recipe, the same outputs; only what is missing is computed."""
+    """Goes on with a run: the same recipe, the same outputs; only what is missing is computed.
+
+    An output that nobody named gets a number where another video has taken its name meanwhile.
+    """
     if is_upscale(run.recipe()):
         from orchestrator.upscaling.run import resume as resume_upscaling
 
@@ -69,7 +72,7 @@ def resume(
         raise UsageError(f"The run {run.id} ended before it knew its outputs; run the same command again.")
     outputs = state.outputs if state.stop_after is None else [f"none{suffix_of(recipe.codec)}"] * len(recipe.seeds)
     paths = {seed: Path(path) for seed, path in zip(recipe.seeds, outputs, strict=False)}
-    places = Places(paths, named=True)
+    places = Places(paths, named=not all(is_default(path, recipe.prompt, seed) for seed, path in paths.items()))
     prepared = prepare_recipe(recipe, home=home, places=places, overwrite=overwrite, stop_after=state.stop_after)
     return generate(prepared, on_event=on_event, interrupts=interrupts, run=run, retry=retry)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def output_paths(
     for path in named.values():
         check_place(path, overwrite)
     return named
+
+
+def is_default(path: Path, prompt: str, seed: int) -> bool:
+    """Whether nobody named this file: it is called after prompt and seed, perhaps with a number behind."""
+    return re.fullmatch(rf"{slugify(prompt) or 'video'}-{seed}(-[0-9]+)?", path.stem) is not None
 
 
 def base_path(path: Path) -> Path:

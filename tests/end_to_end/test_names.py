@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cache.home import open_home
+from cache.runs import create_run, open_run
 from tests.workers.video.films import drawn, write
 
 DRAFT = ("--model", "tiny", "--preset", "draft", "--height", "64", "--width", "64", "--frames", "9")
@@ -51,6 +53,15 @@ def test_another_setting_gets_a_name_of_its_own(program: Any) -> None:
     assert refused.code == 2, "a name that was given is kept to"
     assert name(*three, "--overwrite") == FIRST
     assert (program.folder / FIRST).read_bytes() == (program.folder / SECOND).read_bytes() != original
+
+    # A run that was interrupted, and whose name the next one took.
+    home = open_home(program.home)
+    interrupted = create_run(home, open_run(home, program.runs()[0].name).recipe(), "interrupted")
+    interrupted.update_state(status="interrupted", outputs=[str(program.folder / FIRST)])
+    resumed = program("resume", interrupted.id, "--json")
+    assert resumed.of("run_done")[0]["outputs"] == [str(program.folder / FIRST.replace("0.mp4", "0-5.mp4"))]
+    assert len(words(resumed)) == 1
+    assert (program.folder / FIRST.replace("0.mp4", "0-5.mp4")).read_bytes() == original
 
     for path in (program.home / "objects").glob("*/*"):
         path.unlink()

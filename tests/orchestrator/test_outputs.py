@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cache.home import Home, open_home
 from cache.videos import VideoObject
 from orchestrator.outputs import check_outputs, unless_taken
+from orchestrator.video_files import is_default
 from orchestrator.video_records import KIND, recorded_video
 from weights.errors import UsageError
 
@@ -141,3 +142,15 @@ def test_odd_names_get_numbers_too(folder: Path, home: Home, cached: Cached, nam
     for other in ("a-0-2-x.mp4", "a-0-02.mp4", "a-0-99999999999999999999.mp4", "ab-0-2.mp4"):
         (folder / other).touch()
     assert unless_taken(path, alone, home) == folder / f"{path.stem}-2{path.suffix}"
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "seed", "default"),
+    [
+        ("a-fox-3.mp4", "A fox!", 3, True), ("a-fox-3-2.mkv", "A fox!", 3, True), ("a-fox-3-12.mp4", "A fox!", 3, True),
+        ("a-fox-4.mp4", "A fox!", 3, False), ("fox.mp4", "A fox!", 3, False), ("my-a-fox-3.mp4", "A fox!", 3, False),
+        ("a-fox-3-b.mp4", "A fox!", 3, False), ("a-fox-3.base.mp4", "A fox!", 3, False), ("video-0.mp4", "狐", 0, True),
+    ],
+)  # fmt: skip
+def test_what_nobody_named(name: str, prompt: str, seed: int, default: bool) -> None:
+    assert is_default(Path("/v") / name, prompt, seed) is default
