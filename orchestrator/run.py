@@ -24,7 +24,7 @@ from orchestrator.relay_run import OnEvent, RelayRun, RunResult, command, figure
 from orchestrator.supervisor import WorkerEnd
 from orchestrator.told import means_of, unkeyed_params
 from orchestrator.upscaling.recipe import is_upscale
-from orchestrator.video_files import is_default, suffix_of
+from orchestrator.video_files import is_called, stem_of, suffix_of
 from orchestrator.video_records import write_record
 from weights.errors import ArtifactError, RelayError, UsageError
 from workers.protocol import Item
@@ -72,7 +72,8 @@ def resume(
         raise UsageError(f"The run {run.id} ended before it knew its outputs; run the same command again.")
     outputs = state.outputs if state.stop_after is None else [f"none{suffix_of(recipe.codec)}"] * len(recipe.seeds)
     paths = {seed: Path(path) for seed, path in zip(recipe.seeds, outputs, strict=False)}
-    places = Places(paths, named=not all(is_default(path, recipe.prompt, seed) for seed, path in paths.items()))
+    unnamed = all(is_called(path, f"{stem_of(recipe.prompt)}-{seed}") for seed, path in paths.items())
+    places = Places(paths, named=not unnamed)
     prepared = prepare_recipe(recipe, home=home, places=places, overwrite=overwrite, stop_after=state.stop_after)
     return generate(prepared, on_event=on_event, interrupts=interrupts, run=run, retry=retry)
 

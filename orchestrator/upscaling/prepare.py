@@ -34,7 +34,7 @@ from orchestrator.upscaling.geometry import Sizes, Times, sizes, times
 from orchestrator.upscaling.origin import Origin, find_origin
 from orchestrator.upscaling.recipe import SPATIAL, UpscaleRecipe
 from orchestrator.upscaling.relay import Given, stages
-from orchestrator.video_files import CONTAINERS, check_codec, check_container, check_place, suffix_of
+from orchestrator.video_files import CONTAINERS, check_codec, check_container, check_place, is_called, suffix_of
 from weights.errors import UsageError
 from weights.resolve import UpscalerSet
 from weights.select import select
@@ -117,7 +117,8 @@ def prepare(
         ),
     )
     key = relay[-1].items[0].key
-    if output is None and not overwrite:
+    unnamed = output is None or (again and is_called(output, stem_of(video, recipe)))
+    if unnamed and not overwrite:
         wanted, place = place, unless_taken(place, lambda path: {key: path}, home)
         notes += renamed(wanted, place)
     outputs = {key: place}
@@ -157,7 +158,7 @@ def check(recipe: UpscaleRecipe) -> None:
 def output_path(video: Path, output: Path | None, recipe: UpscaleRecipe, overwrite: bool) -> Path:
     """Where the new video goes. UsageError when it cannot, or when that is the old one."""
     if output is None:
-        output = Path.cwd() / f"{video.stem}-{recipe.stage}{suffix_of(recipe.codec)}"
+        output = Path.cwd() / f"{stem_of(video, recipe)}{suffix_of(recipe.codec)}"
     place = Path(os.path.abspath(output.expanduser()))
     if place.suffix.lower() not in CONTAINERS[recipe.codec]:
         check_container(place, recipe.codec)
@@ -167,6 +168,11 @@ def output_path(video: Path, output: Path | None, recipe: UpscaleRecipe, overwri
         raise UsageError(f"The output {place} is another name of the video itself.", advice="Give another --output.")
     check_place(place, overwrite)
     return place
+
+
+def stem_of(video: Path, recipe: UpscaleRecipe) -> str:
+    """What the new video is called when nobody names it."""
+    return f"{video.stem}-{recipe.stage}"
 
 
 def upscale_by(recipe: UpscaleRecipe, weights: UpscalerSet) -> Fraction:

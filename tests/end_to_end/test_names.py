@@ -80,3 +80,9 @@ def test_an_upscaled_video_gets_a_name_of_its_own(program: Any) -> None:
         outputs.append(Path(result.of("run_done")[0]["outputs"][0]).name)
         assert len(words(result)) == (outputs[-1] != "film-temporal.mp4")
     assert outputs == ["film-temporal.mp4", "film-temporal-2.mp4", "film-temporal-2.mp4"]
+
+    home = open_home(program.home)
+    interrupted = create_run(home, open_run(home, program.runs()[0].name).recipe(), "interrupted")
+    interrupted.update_state(status="interrupted", outputs=[str(program.folder / "film-temporal-2.mp4")])
+    resumed = program("resume", interrupted.id, "--json")
+    assert resumed.of("run_done")[0]["outputs"] == [str(program.folder / "film-temporal-2-2.mp4")]

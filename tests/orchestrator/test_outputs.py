@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cache.home import Home, open_home
 from cache.videos import VideoObject
 from orchestrator.outputs import check_outputs, unless_taken
-from orchestrator.video_files import is_default
+from orchestrator.video_files import is_called, stem_of
 from orchestrator.video_records import KIND, recorded_video
 from weights.errors import UsageError
 
@@ -153,4 +153,4 @@ def test_odd_names_get_numbers_too(folder: Path, home: Home, cached: Cached, nam
     ],
 )  # fmt: skip
 def test_what_nobody_named(name: str, prompt: str, seed: int, default: bool) -> None:
-    assert is_default(Path("/v") / name, prompt, seed) is default
+    assert is_called(Path("/v") / name, f"{stem_of(prompt)}-{seed}") is default
