@@ -24,6 +24,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from benchmarks import tables
 from orchestrator import memory_tokens, memory_video
 from orchestrator.memory_backends import BACKENDS, Backend
 from orchestrator.sizes import LatentShape
@@ -288,12 +289,12 @@ def main() -> None:
     mx.random.seed(0)
     print(f"{mx.device_info().get('device_name', 'CPU')}, MLX {version('mlx')}, bfloat16\n")
     heads = ["network", "size", "how", "measured, MB", "predicted, MB", "unit, MB", "units", "ratio"]
-    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    print(tables.head(heads))
     rows = []
     for name in asked.only or NETWORKS:
         for row in NETWORKS[name](backend, asked.quick):
             rows.append(row)
-            print(f"| {' | '.join(row.cells)} |", flush=True)
+            print(tables.line(row.cells), flush=True)
         mx.clear_cache()
     if asked.out:
         asked.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

@@ -28,6 +28,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tables
+
 PROMPT = "A red fox trots through fresh snow, low sun, its breath visible"
 STEPS = ("--steps-stage1", "15", "--steps-stage2", "3")
 SIZES = {
@@ -166,10 +168,7 @@ def table(asked: argparse.Namespace) -> None:
     paths = [asked.out / f"{named(case)}.json" for case in CASES]
     results = [json.loads(path.read_text()) for path in paths if path.exists()]
     heads = ["budget", "worker", "how", "predicted", "measured", "ratio", "host's peak", "seconds", "a step", "between"]
-    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
-    for result in results:
-        for cells in rows(result):
-            print(f"| {' | '.join(cells)} |")
+    print(tables.table(heads, (cells for result in results for cells in rows(result))))
     exact = [result for result in results if result["case"] in ("resident", "22GB", "12GB", "8GB")]
     for stage in STAGES[1:4]:
         hashes = {tuple(result["sha256"].get(stage, [])) for result in exact}

@@ -37,7 +37,7 @@ from benchmarks.growth_model import (
 from benchmarks.growth_panels import FRAMES, SIZES, cells, measured, panels
 from benchmarks.growth_panels import HEADS as HEADS_MEASURED
 from benchmarks.plot import draw
-from benchmarks.quality_tables import table
+from benchmarks.tables import table
 from orchestrator.memory_backends import CUDA, METAL
 from orchestrator.memory_plan import StageMemory
 from tests.orchestrator import memory_machines as machines

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.quality_measures import FOLDS, MOVING
+from benchmarks.tables import table
 from training.world import scenes
 from training.world.captions import SHAPES, Combination
 
@@ -17,11 +18,6 @@ Rows = Mapping[str, Row]
 _DIRECTIONS = (scenes.LEFT, scenes.RIGHT, scenes.UP, scenes.DOWN)
 _MOVED = 0.5
 """Pixels from frame to frame below which there is no movement to be even or uneven."""
-
-
-def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [f"| {' | '.join(cells)} |" for cells in (heads, *lines)]
-    return "\n".join([rows[0], f"|{'---|' * len(heads)}", *rows[1:]])
 
 
 def share(answers: Iterable[bool | None]) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from benchmarks import shapes, speed_pictures, speed_tokens
+from benchmarks import shapes, speed_pictures, speed_tokens, tables
 from benchmarks.shapes import Shapes
 from benchmarks.timing import HEADS, TIMES, Device, Row, measured_device
 
@@ -90,12 +90,12 @@ def main() -> None:
     theirs = {} if asked.small else reference(asked.reference, cases(sizes, names), asked.times)
     device = measured_device(asked.small)
     about = f"{mx.device_info().get('device_name', 'CPU')}, MLX {version('mlx')}, bfloat16, {sizes.name}"
-    print(f"{about}\n\n{device.words}\n\n| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
+    print(f"{about}\n\n{device.words}\n\n{tables.head(HEADS)}")
     rows = []
     for name in names:
         for row in MEASUREMENTS[name](sizes, device, theirs, asked.times):
             rows.append(row)
-            print(f"| {' | '.join(row.cells)} |", flush=True)
+            print(tables.line(row.cells), flush=True)
             if asked.out:
                 made = {
                     "device": asdict(device),

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.api import generate, load_recipe, plan, resume
+    from orchestrator.api import generate, load_recipe, plan, resume, upscale
     from orchestrator.interrupts import Interrupts
     from orchestrator.plan_report import PlanReport
     from orchestrator.recipe import Recipe, WeightsChoice
@@ -45,6 +45,7 @@ _PLACES = {
     "load_recipe": "orchestrator.api",
     "plan": "orchestrator.api",
     "resume": "orchestrator.api",
+    "upscale": "orchestrator.api",
 }
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "load_recipe",
     "plan",
     "resume",
+    "upscale",
 ]
 
 

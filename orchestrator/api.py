@@ -34,9 +34,12 @@ from orchestrator.run import generate as carry_out
 from orchestrator.run import resume as go_on
 from orchestrator.settings import Settings, with_recipe
 from orchestrator.sizes import parse_fps
+from weights.errors import UsageError
 
 Path_ = str | os.PathLike[str]
 OnEvent = Callable[[dict[str, Any]], None]
+EVERYWHERE = WeightsChoice()
+"""None is named: they are found in the usual places."""
 
 
 def plan(
@@ -62,8 +65,9 @@ def generate(
 ) -> RunResult:
     """Makes the videos, using whatever is there already; `RunResult.outputs` are their paths.
 
-    output: by default in the current folder, named after prompt and seed. home: as `--home`. retry: whether a worker
-    that ran out of memory is started again, more frugally. on_event: called in this thread.
+    output: by default in the current folder, named after prompt and seed, with a number where another video has that
+    name. home: as `--home`. retry: whether a worker that ran out of memory is started again, more frugally. on_event:
+    called in this thread.
 
     In the main thread Ctrl-C and SIGTERM let the step finish and be saved, and raise Interrupted here. With
     `interrupts` no handler is touched: from any thread `interrupts.receive(signal.SIGTERM)` does the same.
@@ -74,6 +78,61 @@ def generate(
     prepared = _prepared(asked, output, home, overwrite, stop_after)
     with _or_own(interrupts) as heard:
         return carry_out(prepared, on_event=on_event, interrupts=heard, retry=retry)
+
+
+def upscale(
+    video: Path_,
+    *,
+    kind: str = "temporal",
+    weights: WeightsChoice = EVERYWHERE,
+    codec: str = "h264",
+    sound: bool = True,
+    memory: int | None = None,
+    tiles: tuple[int, ...] | None = None,
+    chunk: int | None = None,
+    dtype: str = "auto",
+    output: Path_ | None = None,
+    home: Path_ | None = None,
+    overwrite: bool = False,
+    retry: bool = True,
+    on_event: OnEvent = lambda event: None,
+    interrupts: Interrupts | None = None,
+) -> RunResult:
+    """Makes a finished video smoother ("temporal": n frames become 2n-1) or larger ("spatial": twice width and height).
+
+    As the commands `upscale-temporal` and `upscale-spatial`. weights: of those that it names, what this needs: a folder
+    or a checkpoint for the VAE, and the upscaler. sound: whether sound and subtitles are copied. memory, tiles: as in
+    `Settings`. chunk: frames that are computed together, 8k+1. output: by default `<video>-temporal.mp4` or -spatial in
+    the current folder. The rest, and what is raised, as `generate`.
+    """
+    from orchestrator.upscaling.prepare import prepare as prepare_upscaling
+    from orchestrator.upscaling.recipe import SPATIAL, TEMPORAL, UpscaleRecipe
+    from orchestrator.upscaling.run import upscale as carry_out_upscaling
+
+    kinds = {"temporal": TEMPORAL, "spatial": SPATIAL}
+    if not isinstance(kind, str) or kind not in kinds:
+        raise UsageError(f"There is no upscaling of the kind {kind!r:.60}; it is temporal or spatial.")
+    if not isinstance(video, str | os.PathLike) or not os.fspath(video):
+        raise UsageError(f"{video!r:.60} names no video.")
+    recipe = UpscaleRecipe(
+        kind=kinds[kind],
+        video=absolute(os.fsdecode(video)),
+        sha256="",
+        weights=_serving(_tidy_weights(weights), kind),
+        dtype=dtype,
+        codec=codec,
+        sound=sound,
+        memory=memory,
+        tiles=tuple(tiles) if isinstance(tiles, list) else tiles,
+        chunk=chunk,
+    )
+    for one in fields(recipe):
+        if one.name != "from_run":
+            check_type(f"upscale's {one.name}", getattr(recipe, one.name), str(one.type))
+    place = None if output is None else Path(output).expanduser()
+    prepared = prepare_upscaling(recipe, home=_home(home), output=place, overwrite=overwrite)
+    with _or_own(interrupts) as heard:
+        return carry_out_upscaling(prepared, on_event=on_event, interrupts=heard, retry=retry)
 
 
 def resume(
@@ -120,17 +179,38 @@ def _tidy(asked: Settings) -> Settings:
         elif name in ("fps", "play_fps") and isinstance(value, int | float | str):
             changes[name] = parse_fps(str(value), "--" + name.replace("_", "-"))
     asked = replace(asked, **changes)
-    for kind in (asked, asked.weights):
-        for one in fields(kind):
-            check_type(f"{type(kind).__name__}.{one.name}", getattr(kind, one.name), str(one.type))
-    weights = {
-        name: value if (name, value) == ("model", "tiny") or name.startswith("model_") else absolute(value)
-        for name, value in vars(asked.weights).items()
-        if value is not None
-    }
+    for one in fields(asked):
+        check_type(f"Settings.{one.name}", getattr(asked, one.name), str(one.type))
     loras = asked.loras and tuple((absolute(path), strength, stage) for path, strength, stage in asked.loras)
     noise = asked.noise and absolute(asked.noise)
-    return replace(asked, weights=WeightsChoice(**weights), loras=loras, noise=noise)
+    return replace(asked, weights=_tidy_weights(asked.weights), loras=loras, noise=noise)
+
+
+def _tidy_weights(asked: WeightsChoice) -> WeightsChoice:
+    """The same for weights; UsageError too."""
+    check_type("weights", asked, "WeightsChoice")
+    if not isinstance(asked, WeightsChoice):
+        asked = WeightsChoice(**asked)  # a dictionary of the right names
+    for one in fields(asked):
+        check_type(f"WeightsChoice.{one.name}", getattr(asked, one.name), str(one.type))
+    return WeightsChoice(
+        **{
+            name: value if (name, value) == ("model", "tiny") or name.startswith("model_") else absolute(value)
+            for name, value in vars(asked).items()
+            if value is not None
+        }
+    )
+
+
+def _serving(choice: WeightsChoice, kind: str) -> WeightsChoice:
+    """What upscaling needs of the weights that were named: where all of them are, a checkpoint, one upscaler."""
+    return WeightsChoice(
+        model=choice.model,
+        weights=choice.weights or choice.weights_stage1 or choice.weights_stage2,
+        spatial_upscaler=choice.spatial_upscaler if kind == "spatial" else None,
+        temporal_upscaler=choice.temporal_upscaler if kind == "temporal" else None,
+        model_version=choice.model_version,
+    )
 
 
 def _home(home: Path_ | None) -> Home:

@@ -8,62 +8,51 @@ nothing is written but the cache of fingerprints.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from cache.home import Home
-from cache.videos import find_video, same
 from orchestrator import planning
 from orchestrator.early import Early
-from orchestrator.environment import WorkerEnvironment, worker_environment
-from orchestrator.history import HISTORY, read_history
-from orchestrator.machine import Machine, probe
-from orchestrator.memory_budget import available_memory, budget, check_own_limits
-from orchestrator.memory_plan import StageMemory
+from orchestrator.environment import worker_environment
+from orchestrator.find_weights import find_weights
+from orchestrator.machine import probe
 from orchestrator.memory_tiles import Tiles
 from orchestrator.noise_file import check_noise, hash_of_noise, noise_shapes
-from orchestrator.pipeline import Sources, StagePlan, needed, preview_stage, relay, until
-from orchestrator.planning import Means, means, plan_stages, tiles_for
+from orchestrator.outputs import check_outputs, renamed, unless_taken
+from orchestrator.pipeline import Sources, StagePlan, preview_stage, relay, until
+from orchestrator.planning import plan_stages, tiles_for
 from orchestrator.portable import located, other_files
-from orchestrator.presets import PRESETS, compute_dtype
-from orchestrator.recipe import LoraChoice, Recipe, WeightsChoice
+from orchestrator.prepared import PreparedRelay, fingerprints, means_now, stages_to_compute
+from orchestrator.presets import compute_dtype
+from orchestrator.recipe import Recipe
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
 from orchestrator.video_files import base_path, check_codec, output_paths
 from weights.architecture.transformer import TransformerConfig
-from weights.errors import UsageError, WeightsError
-from weights.fingerprint import fingerprint
-from weights.header_json import no_access
-from weights.resolve import LoraRequest, WeightsRequest, WeightsSet, default_search, resolve
+from weights.resolve import WeightsSet
 from weights.tiny_model import TINY_DEFAULTS, is_tiny
+from workers.protocol import Item
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared(PreparedRelay):
+    """The run of a prompt. preview: the contact sheet of stage 1. places: where videos were to go, by seed."""
+
+    recipe: Recipe
+    weights: WeightsSet
+    preview: StagePlan
+    places: Places
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A run that only has to be carried out. `outputs` maps the key of a video to where it is to be put.
+class Places:
+    """Seed -> where its video is to go. named: by the user; else one that is taken gets a number."""
 
-    `memory` says how each stage is held, by name; whether that fits is for `planning.check_memory` to say.
-
-    `relay` ends with the stage `stop_after`, where that is not None: then there are no outputs.
-    """
-
-    recipe: Recipe
-    notes: tuple[str, ...]
-    relay: tuple[StagePlan, ...]
-    stop_after: str | None
-    preview: StagePlan
-    outputs: Mapping[str, Path]
-    overwrite: bool
-    home: Home
-    weights: WeightsSet
-    machine: Machine
-    environment: WorkerEnvironment
-    dtype: str
-    means: Means
-    memory: Mapping[str, StageMemory]
-    fingerprint: Callable[[Path], str]
+    paths: Mapping[int, Path]
+    named: bool
 
 
 def prepare(
@@ -96,48 +85,45 @@ def prepare(
     facts = model_facts(weights)
     recipe = settle(checked, facts)
     paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec, overwrite)
-    prepared = assemble(recipe, weights, home, paths, overwrite, stop_after)
+    prepared = assemble(recipe, weights, home, Places(paths, output is not None), overwrite, stop_after)
     remarks = notes(checked, recipe, facts, prepared.machine.backend)
-    return replace(prepared, notes=(*other_files(asked, prepared.relay), *remarks))
+    return replace(prepared, notes=(*other_files(asked, prepared.relay), *remarks, *prepared.notes))
 
 
 def prepare_recipe(
     recipe: Recipe,
     *,
     home: Home,
-    paths: Mapping[int, Path],
+    places: Places,
     overwrite: bool,
     stop_after: str | None = None,
 ) -> Prepared:
-    """The same for a recipe that is complete already: a run that is resumed. `paths`: seed -> video."""
+    """The same for a recipe that is complete already: a run that is resumed."""
     weights = find_weights(
         recipe.weights, recipe.preset, recipe.two_stage, recipe.temporal, recipe.loras, recipe.quantize
     )
-    return assemble(recipe, weights, home, paths, overwrite, stop_after)
+    return assemble(recipe, weights, home, places, overwrite, stop_after)
 
 
 def assemble(
     recipe: Recipe,
     weights: WeightsSet,
     home: Home,
-    paths: Mapping[int, Path],
+    places: Places,
     overwrite: bool,
     stop_after: str | None = None,
 ) -> Prepared:
     """Stages, keys and outputs of a recipe. UsageError when another file is where a video would go."""
     environment = worker_environment(os.environ)
-    memo = home.root / "fingerprints.json"
     asked = Early(lambda: probe(home.root / "machine.json", environment))
-    begun = {path: Early(partial(fingerprint, path, memo)) for path in weights.paths}
+    fingerprint_of = fingerprints(home)
+    begun = {path: Early(partial(fingerprint_of, path)) for path in weights.paths}
     machine = asked.result()
     dtype = compute_dtype(recipe.dtype, machine.backend)
     tiles = tiles_for(recipe, weights, machine, dtype)
     recipe = replace(recipe, tiles=tiles.as_recipe())
     check_noise(recipe.noise, noise_shapes(recipe))
-    given = means(machine, budget(recipe.memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
-
-    def fingerprint_of(path: Path) -> str:
-        return fingerprint(path, memo)
+    given = means_now(home, machine, recipe.memory)
 
     sources = Sources(
         weights=weights,
@@ -145,20 +131,24 @@ def assemble(
         numerics={**machine.numerics, "dtype": dtype},
         home=home,
         tiles=tiles.as_params(),
-        container=next(iter(paths.values())).suffix.lower(),
+        container=next(iter(places.paths.values())).suffix.lower(),
         noise_sha256=hash_of_noise(recipe.noise),
     )
     whole = relay(recipe, sources)
     stages = whole if stop_after is None else until(whole, stop_after)
-    outputs = {}
-    for item in stages[-1].items if stages[-1].name == "decode" else ():
-        path = paths[item.params["seed"]]
-        outputs[item.key] = base_path(path) if item.params["role"] == "base" else path
+    outputs: dict[str, Path] = {}
+    remarks: list[str] = []
+    for seed, path in places.paths.items() if stages[-1].name == "decode" else ():
+        files = partial(files_of_seed, [item for item in stages[-1].items if item.params["seed"] == seed])
+        place = path if places.named or overwrite else unless_taken(path, files, home)
+        remarks += renamed(path, place)
+        outputs |= files(place)
     if not overwrite:
         check_outputs(outputs, home)
     return Prepared(
         recipe=recipe,
-        notes=(),
+        places=places,
+        notes=tuple(remarks),
         relay=stages,
         stop_after=None if stages[-1].name == "decode" else stop_after,
         preview=preview_stage(whole[1], whole[-1]),
@@ -175,53 +165,21 @@ def assemble(
     )
 
 
+def files_of_seed(items: Iterable[Item], path: Path) -> dict[str, Path]:
+    """Where the videos of one seed go when the first goes to `path`, by key."""
+    return {item.key: base_path(path) if item.params["role"] == "base" else path for item in items}
+
+
 def with_tiles(prepared: Prepared, tiles: Tiles) -> Prepared:
     """The same run with other tiles of the decoder: other videos, under other keys, at the same places."""
-    last = prepared.relay[-1]
-    paths = {item.params["seed"]: prepared.outputs[item.key] for item in last.items if item.params["role"] == "video"}
     recipe = replace(prepared.recipe, tiles=tiles.as_recipe())
-    again = assemble(recipe, prepared.weights, prepared.home, paths, prepared.overwrite, prepared.stop_after)
+    again = assemble(recipe, prepared.weights, prepared.home, prepared.places, prepared.overwrite, prepared.stop_after)
     return replace(again, notes=prepared.notes, means=prepared.means)
 
 
 def check_memory(prepared: Prepared) -> None:
     """DoesNotFit (4) when a stage that is still to be computed fits the budget in no way; says what would fit."""
-    todo = needed(prepared.relay, lambda stage, item: os.path.exists(item.output))
-    missing = [name for name, items in todo.items() if items]
-    if missing:
-        check_own_limits(prepared.machine)
-    planning.check_memory(prepared.recipe, prepared.memory, missing, prepared.means)
-
-
-def find_weights(
-    choice: WeightsChoice,
-    preset: str,
-    two_stage: bool,
-    temporal: bool,
-    loras: tuple[LoraChoice, ...] = (),
-    quantize: int | None = None,
-) -> WeightsSet:
-    """The files that serve these stages, by what their headers say. WeightsError (3)."""
-    request = WeightsRequest(
-        model=choice.model,
-        weights=choice.weights,
-        weights_stage1=choice.weights_stage1,
-        weights_stage2=choice.weights_stage2,
-        gemma=choice.gemma,
-        spatial_upscaler=choice.spatial_upscaler,
-        temporal_upscaler=choice.temporal_upscaler,
-        loras=tuple(LoraRequest(path, strength, stage) for path, strength, stage in loras),
-        quantize=quantize,
-        distilled_lora=choice.distilled_lora,
-        model_variant=choice.model_variant or PRESETS[preset].variant,
-        model_version=choice.model_version,
-        two_stage=two_stage,
-        temporal=temporal,
-    )
-    try:
-        return resolve(request, default_search(os.environ))
-    except OSError as error:  # a name that no file can have, a folder that may not be looked into
-        raise WeightsError(no_access(Path(str(error.filename)), error)) from error
+    planning.check_memory(prepared.recipe, prepared.memory, stages_to_compute(prepared), prepared.means)
 
 
 def model_facts(weights: WeightsSet) -> ModelFacts:
@@ -243,18 +201,3 @@ def model_facts(weights: WeightsSet) -> ModelFacts:
             facts.spatial_scale,
         )
     return facts
-
-
-def check_outputs(outputs: Mapping[str, Path], home: Home) -> None:
-    """UsageError when a file is in the way that is not this very video."""
-    for key, path in outputs.items():
-        if not os.path.lexists(path):
-            continue
-        video = find_video(home, key)
-        if video is None or not same(path, video):
-            # Without the result there is nothing to compare it with: it may be this video, pruned from the cache.
-            what = "exists already" if video is None else "exists and is not this video"
-            raise UsageError(
-                f"{path} {what}; nothing was changed.",
-                advice="Add --overwrite to replace it, or give another --output.",
-            )

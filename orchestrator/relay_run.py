@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from cache.durable import remove, write_error
 from cache.failpoints import failpoint
-from cache.home import home_folder
+from cache.home import Home, home_folder
 from cache.locks import hold_all
 from cache.partial import drop_partial
 from cache.prune import limit_from, prune, registration
@@ -32,13 +32,14 @@ from orchestrator.interrupts import Interrupts
 from orchestrator.machine_lock import machine_lock
 from orchestrator.memory_plan import StageMemory
 from orchestrator.pipeline import StagePlan
-from orchestrator.prepare import Prepared
+from orchestrator.prepared import PreparedRelay
 from orchestrator.report.write import write_report
 from orchestrator.results import Results
 from orchestrator.supervisor import WorkerEnd, run_worker
 from weights.errors import DoesNotFit, Interrupted, RelayError, WeightsError, WorkerFailed
 from workers.protocol import Item, Job, Limits
 
+Kind = TypeVar("Kind", bound=PreparedRelay)
 OnEvent = Callable[[dict[str, Any]], None]
 FORWARDED = frozenset(
     {
@@ -65,12 +66,10 @@ class RunResult:
     seconds: float
 
 
-class RelayRun:
+class RelayRun(Generic[Kind]):
     """One run under way: its folder, its events, and the stages that are left. A kind of run is a subclass."""
 
-    def __init__(
-        self, prepared: Prepared, run: Run, on_event: OnEvent, interrupts: Interrupts, retry: bool = True
-    ) -> None:
+    def __init__(self, prepared: Kind, run: Run, on_event: OnEvent, interrupts: Interrupts, retry: bool = True) -> None:
         self.prepared, self.run, self.on_event, self.interrupts = prepared, run, on_event, interrupts
         self.retry, self.tries, self.shrunk, self.resumed = retry, 1, 0, False
         self.started = time.monotonic()
@@ -102,7 +101,7 @@ class RelayRun:
         seconds = time.monotonic() - self.started
         going_on = None
         if self.prepared.stop_after is not None:
-            going_on = promote_command(self.run.id, self.prepared)
+            going_on = self.going_on()
             message = f"stopped here, as asked; to go on: {going_on}"
             self.emit("stopped", stage=self.prepared.stop_after, message=message)
         made = [str(path) for path in outputs]
@@ -290,7 +289,7 @@ class RelayRun:
             self.emit("cache_pruned", removed=pruned.removed, bytes=pruned.removed_bytes, kept=pruned.kept_bytes)
 
     def end_badly(self, error: RelayError) -> None:
-        resume = resume_command(self.run.id, self.prepared) if error.exit_code >= 4 else None
+        resume = self.resume_command() if error.exit_code >= 4 else None
         ended: dict[str, Any] = {"exit_code": error.exit_code, "message": error.message, "advice": error.advice}
         with contextlib.suppress(RelayError):  # a full disk must not hide why the run ended
             self.run.update_state(status="interrupted" if error.exit_code > 128 else "failed")
@@ -317,6 +316,11 @@ class RelayRun:
         self.on_event(message)
         failpoint(f"event.{event}")
 
+    def resume_command(self) -> str:
+        """The command line that goes on with this run."""
+        overwrite = ["--overwrite"] if self.prepared.overwrite else []
+        return command("resume", self.run.id, *overwrite, home=self.prepared.home)
+
     # -- what a kind of run does in its own way ------------------------------------------------------------------------
 
     def begin(self) -> None:
@@ -331,6 +335,10 @@ class RelayRun:
         """What that stage's worker is told that changes no result."""
         raise NotImplementedError
 
+    def going_on(self) -> str:
+        """The command line that carries on after `stop_after`."""
+        raise NotImplementedError
+
     def after(self, stage: StagePlan) -> None:
         """What is done between this stage and the next."""
 
@@ -343,22 +351,10 @@ class RelayRun:
         return [item.key for item in stage.items]
 
 
-def resume_command(run_id: str, prepared: Prepared) -> str:
-    """The command line that goes on with a run."""
-    words = ["ltx-relay", "resume", run_id]
-    if prepared.overwrite:
-        words.append("--overwrite")
-    if prepared.home.root != home_folder(os.environ):
-        words += ["--home", str(prepared.home.root)]
-    return shlex.join(words)
-
-
-def promote_command(run_id: str, prepared: Prepared) -> str:
-    """The command line that carries the seeds of a stopped run to the end."""
-    words = ["ltx-relay", "promote", run_id, *map(str, prepared.recipe.seeds)]
-    if prepared.home.root != home_folder(os.environ):
-        words += ["--home", str(prepared.home.root)]
-    return shlex.join(words)
+def command(*words: str, home: Home) -> str:
+    """A command line of this program, for a shell, that finds this home."""
+    place = [] if home.root == home_folder(os.environ) else ["--home", str(home.root)]
+    return shlex.join(["ltx-relay", *words, *place])
 
 
 def figures(end: WorkerEnd) -> dict[str, Any]:

@@ -6,7 +6,7 @@ no longer in the cache is computed again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 from cache.home import Home
 from cache.runs import Run
 from orchestrator.pipeline import needed
-from orchestrator.prepare import Prepared, prepare_recipe
+from orchestrator.prepare import Places, Prepared, prepare_recipe
 from orchestrator.recipe import Recipe, recipe_from_dict
 from orchestrator.upscaling.recipe import is_upscale
 from orchestrator.video_files import output_paths
@@ -60,9 +60,9 @@ def chosen(run: str, there: Sequence[int], wanted: Sequence[int]) -> tuple[int, 
 def prepare_again(run: Run, changes: Again, *, home: Home, output: Path | None, overwrite: bool) -> Prepared:
     """A run of its own that goes to the end. Raises as `prepare` does."""
     recipe = again(run, changes)
-    paths: Mapping[int, Path] = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec, overwrite)
-    prepared = prepare_recipe(recipe, home=home, paths=paths, overwrite=overwrite)
-    return replace(prepared, notes=notes(prepared))
+    paths = output_paths(output, recipe.prompt, recipe.seeds, recipe.codec, overwrite)
+    prepared = prepare_recipe(recipe, home=home, places=Places(paths, output is not None), overwrite=overwrite)
+    return replace(prepared, notes=(*prepared.notes, *notes(prepared)))
 
 
 def notes(prepared: Prepared) -> tuple[str, ...]:

@@ -18,13 +18,13 @@ from orchestrator.interrupts import Interrupts
 from orchestrator.machine_lock import machine_lock
 from orchestrator.memory_plan import StageMemory, smaller_tiles
 from orchestrator.pipeline import StagePlan
-from orchestrator.prepare import Prepared, check_memory, prepare_recipe, with_tiles
+from orchestrator.prepare import Places, Prepared, check_memory, prepare_recipe, with_tiles
 from orchestrator.recipe import recipe_from_dict
-from orchestrator.relay_run import OnEvent, RelayRun, RunResult, figures
+from orchestrator.relay_run import OnEvent, RelayRun, RunResult, command, figures
 from orchestrator.supervisor import WorkerEnd
 from orchestrator.told import means_of, unkeyed_params
 from orchestrator.upscaling.recipe import is_upscale
-from orchestrator.video_files import suffix_of
+from orchestrator.video_files import is_called, stem_of, suffix_of
 from orchestrator.video_records import write_record
 from weights.errors import ArtifactError, RelayError, UsageError
 from workers.protocol import Item
@@ -57,7 +57,10 @@ def resume(
     overwrite: bool = False,
     retry: bool = True,
 ) -> RunResult:
-    """Goes on with a run: the same recipe, the same outputs; only what is missing is computed."""
+    """Goes on with a run: the same recipe, the same outputs; only what is missing is computed.
+
+    An output that nobody named gets a number where another video has taken its name meanwhile.
+    """
     if is_upscale(run.recipe()):
         from orchestrator.upscaling.run import resume as resume_upscaling
 
@@ -67,13 +70,15 @@ def resume(
     recipe, state = recipe_from_dict(run.recipe()), run.state()
     if state.stop_after is None and len(state.outputs) < len(recipe.seeds):
         raise UsageError(f"The run {run.id} ended before it knew its outputs; run the same command again.")
-    places = state.outputs if state.stop_after is None else [f"none{suffix_of(recipe.codec)}"] * len(recipe.seeds)
-    paths = {seed: Path(path) for seed, path in zip(recipe.seeds, places, strict=False)}
-    prepared = prepare_recipe(recipe, home=home, paths=paths, overwrite=overwrite, stop_after=state.stop_after)
+    outputs = state.outputs if state.stop_after is None else [f"none{suffix_of(recipe.codec)}"] * len(recipe.seeds)
+    paths = {seed: Path(path) for seed, path in zip(recipe.seeds, outputs, strict=False)}
+    unnamed = all(is_called(path, f"{stem_of(recipe.prompt)}-{seed}") for seed, path in paths.items())
+    places = Places(paths, named=not unnamed)
+    prepared = prepare_recipe(recipe, home=home, places=places, overwrite=overwrite, stop_after=state.stop_after)
     return generate(prepared, on_event=on_event, interrupts=interrupts, run=run, retry=retry)
 
 
-class VideoRun(RelayRun):
+class VideoRun(RelayRun[Prepared]):
     """A prompt's own run: the videos of its seeds."""
 
     def begin(self) -> None:
@@ -137,6 +142,10 @@ class VideoRun(RelayRun):
 
     def unkeyed_params(self, stage: str) -> dict[str, Any]:
         return unkeyed_params(self.prepared, self.run, stage)
+
+    def going_on(self) -> str:
+        """The command line that carries the seeds to the end."""
+        return command("promote", self.run.id, *map(str, self.prepared.recipe.seeds), home=self.prepared.home)
 
     def after(self, stage: StagePlan) -> None:
         if stage.name == "stage1":

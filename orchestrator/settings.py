@@ -271,6 +271,18 @@ def with_recipe(recipe: Recipe, settings: Settings) -> Settings:
     return replace(base, weights=choice, **said)
 
 
+def check_machine(memory: int | None, tiles: tuple[int, ...] | None) -> None:
+    """UsageError for a budget (bytes) or tiles of the decoder that cannot be."""
+    if tiles is not None:
+        try:
+            Tiles.from_recipe(tiles)
+        except ValueError as error:
+            advice = "Write --tiles 512x64: multiples of 32 pixels from 64 on, of 8 frames from 16 on."
+            raise UsageError(f"--tiles cannot be used: {error}.", advice=advice) from error
+    if memory is not None and not LEAST_MEMORY <= memory <= 1 << 60:
+        raise UsageError(f"A budget of {memory:,} bytes is none; write for example --memory 24GB.")
+
+
 def _check_steps(settings: Settings, name: str, two_stage: bool) -> None:
     for flag, value in (
         ("--steps", settings.steps),
@@ -301,14 +313,7 @@ def _check_numbers(settings: Settings) -> None:
         raise UsageError("--stg-blocks says where --stg skips; give --stg too, for example --stg 1.")
     if blocks is not None and len(set(blocks)) != max(1, len(blocks)):
         raise UsageError("--stg-blocks names no block, or the same block twice.")
-    if settings.tiles is not None:
-        try:
-            Tiles.from_recipe(settings.tiles)
-        except ValueError as error:
-            advice = "Write --tiles 512x64: multiples of 32 pixels from 64 on, of 8 frames from 16 on."
-            raise UsageError(f"--tiles cannot be used: {error}.", advice=advice) from error
-    if settings.memory is not None and not LEAST_MEMORY <= settings.memory <= 1 << 60:
-        raise UsageError(f"A budget of {settings.memory:,} bytes is none; write for example --memory 24GB.")
+    check_machine(settings.memory, settings.tiles)
     if len(settings.seeds or ()) > MAX_SEEDS:
         raise UsageError(f"{len(settings.seeds or ()):,} seeds are too many for one run: {MAX_SEEDS:,} is the limit.")
     for seed in settings.seeds or ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def output_paths(
     """
     check_codec(codec)
     if output is None:
-        output = Path.cwd() / f"{slugify(prompt) or 'video'}{suffix_of(codec)}"
+        output = Path.cwd() / f"{stem_of(prompt)}{suffix_of(codec)}"
         named = {seed: output.with_name(f"{output.stem}-{seed}{output.suffix}") for seed in seeds}
     else:
         output = Path(os.path.abspath(output.expanduser()))
@@ -53,6 +54,16 @@ def output_paths(
     for path in named.values():
         check_place(path, overwrite)
     return named
+
+
+def stem_of(prompt: str) -> str:
+    """What a video is called that nobody named, without its seed."""
+    return slugify(prompt) or "video"
+
+
+def is_called(path: Path, stem: str) -> bool:
+    """Whether the file is called so, perhaps with a number behind."""
+    return re.fullmatch(rf"{re.escape(stem)}(-[0-9]+)?", path.stem) is not None
 
 
 def base_path(path: Path) -> Path:

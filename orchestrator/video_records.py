@@ -14,16 +14,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.durable import publish_text
 from cache.records import read_json
 from cache.runs import Run
 from cache.state import RunState, StageState
 from cache.videos import VideoObject
-from orchestrator.prepare import Prepared
 from weights.errors import RelayError, UsageError
 from workers.protocol import Item
+
+if TYPE_CHECKING:
+    from orchestrator.prepare import Prepared
 
 FORMAT = 1
 KIND = "ltx-relay video"
@@ -57,6 +59,22 @@ def existing(place: Path) -> Mapping[str, Any] | None:
         return {}
     video = found.get("video")
     return video if found.get("kind") == KIND and isinstance(video, dict) else {}
+
+
+def recorded_video(path: Path) -> VideoObject | None:
+    """What the record beside a video says that the video is; None where there is no such record."""
+    for place in (path.with_suffix(".json"), path.with_name(f"{path.name}.json")):
+        try:
+            record = read_json(place, what="record") if place.exists() else {}
+        except (RelayError, OSError):
+            continue
+        video, keys = record.get("video"), record.get("keys")
+        if record.get("kind") != KIND or not isinstance(video, dict) or not isinstance(keys, dict):
+            continue
+        key, sha256, size = keys.get("decode"), video.get("sha256"), video.get("bytes")
+        if video.get("file") == path.name and isinstance(key, str) and isinstance(sha256, str) and type(size) is int:
+            return VideoObject(key, path, sha256, size)
+    return None
 
 
 def video_record(

@@ -33,7 +33,7 @@ from weights.errors import UsageError
 OnEvent = Callable[[dict[str, Any]], None]
 
 
-@takes_flags
+@takes_flags(Flags)
 def generate(flags: Flags) -> None:
     """Make a video from a prompt.
 

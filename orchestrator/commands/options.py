@@ -1,5 +1,7 @@
 """The flags of `generate` and `plan`, declared once: a frozen dataclass whose fields are Typer options.
 
+Here too are the options that other commands share with them.
+
 Every default here is None or False, "not said"; what a value defaults to is stated in its help, and decided in
 `orchestrator.settings`, where presets and the weights are known. The first long name of an option is ours, the rest are
 what other tools call it.
@@ -8,15 +10,20 @@ what other tools call it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, get_type_hints
+from collections.abc import Callable, Container
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from orchestrator.commands.complete import one_of, run_names
 from orchestrator.presets import PIPELINES, PRESETS, VARIANTS
 from orchestrator.settings import DTYPES
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Kind = TypeVar("Kind", bound="DataclassInstance")
 
 
 def option(
@@ -80,8 +87,34 @@ RunName = Annotated[
 ]
 Debug = Annotated[bool, option("--debug", help="Show the traceback of an error.", panel=PROGRAM)]
 
-
 # fmt: off
+Model = Annotated[str | None, option(
+    "--model", "-m", metavar="tiny|FOLDER", default="weights/ltx-2 and other usual places", panel=WEIGHTS,
+    help="Where all weights are; tiny is the model that comes along.")]
+ModelVersion = Annotated[str | None, option(
+    "--model-version", metavar="2.0|2.3", default="what the files say", panel=WEIGHTS, complete=one_of("2.0", "2.3"),
+    help="Of LTX-2, for files that do not tell, and where both are there.")]
+TemporalWeights = Annotated[str | None, option(
+    "--temporal-weights", "--temporal-upscaler-weights", metavar="FILE", panel=WEIGHTS,
+    help="The upscaler of the frame rate.")]
+Memory = Annotated[str | None, option(
+    "--memory", metavar="SIZE", default="what the machine can give", panel=MACHINE,
+    help="Budget of every worker: 24GB. As on a Mac, 1 GB is 2^30 bytes.")]
+TileSizes = Annotated[str | None, option(
+    "--tiles", metavar="PIXELSxFRAMES", default="by --memory", panel=MACHINE,
+    help="Decode in tiles of that size, 512x64; smaller ones take less memory and more time. 0 is whole.")]
+Dtype = Annotated[str | None, option(
+    "--dtype", metavar="TYPE", default="auto", panel=MACHINE, complete=one_of(*DTYPES),
+    help="auto, bfloat16, float16 or float32; auto is bfloat16 on a GPU.")]
+Output = Annotated[str | None, option(
+    "--output", "--output-path", "-o", metavar="FILE", panel=OUTPUT,
+    default="./<prompt>-<seed>.mp4, numbered where it is taken",
+    help="Where the video goes; several seeds add theirs to the name.")]
+Codec = Annotated[str | None, option(
+    "--codec", metavar="NAME", default="h264", panel=OUTPUT, complete=one_of(*CODECS),
+    help="h264, hevc, prores (.mov) or ffv1 (.mkv, lossless).")]
+
+
 @dataclass(frozen=True)
 class Flags:
     """What was said on the command line, as Typer parsed it."""
@@ -160,17 +193,12 @@ class Flags:
         "--stg-blocks", metavar="N,N", default="29; 2.3: 28", panel=STEPS,
         help="Blocks whose self-attention STG skips, counted from 0.")] = None
 
-    model: Annotated[str | None, option(
-        "--model", "-m", metavar="tiny|FOLDER", default="weights/ltx-2 and other usual places", panel=WEIGHTS,
-        help="Where all weights are; tiny is the model that comes along.")] = None
+    model: Model = None
     model_variant: Annotated[str | None, option(
         "--model-variant", metavar="|".join(VARIANTS), default="dev where it is there", panel=WEIGHTS,
         complete=one_of(*VARIANTS),
         help="The model of stage 1.")] = None
-    model_version: Annotated[str | None, option(
-        "--model-version", metavar="2.0|2.3", default="what the files say", panel=WEIGHTS,
-        complete=one_of("2.0", "2.3"),
-        help="Of LTX-2, for files that do not tell, and where both are there.")] = None
+    model_version: ModelVersion = None
     weights: Annotated[str | None, option(
         "--weights", "--checkpoint-path", metavar="FILE", panel=WEIGHTS, help="The checkpoint of both stages.")] = None
     weights_stage1: Annotated[str | None, option(
@@ -183,9 +211,7 @@ class Flags:
     spatial_upscaler_weights: Annotated[str | None, option(
         "--spatial-upscaler-weights", "--spatial-upsampler-path", metavar="FILE", panel=WEIGHTS,
         help="The upscaler between the stages.")] = None
-    temporal_weights: Annotated[str | None, option(
-        "--temporal-weights", "--temporal-upscaler-weights", metavar="FILE", panel=WEIGHTS,
-        help="The upscaler of the frame rate.")] = None
+    temporal_weights: TemporalWeights = None
     distilled_lora: Annotated[str | None, option(
         "--distilled-lora", metavar="FILE", panel=WEIGHTS,
         help="The LoRA that makes the dev checkpoint stage 2's model.")] = None
@@ -193,21 +219,15 @@ class Flags:
         "--lora", metavar="FILE[:STRENGTH][@STAGE]", panel=WEIGHTS,
         help="Add a LoRA, of strength 1 unless said: style.safetensors:0.8@stage1. Again for several.")] = None
 
-    memory: Annotated[str | None, option(
-        "--memory", metavar="SIZE", default="what the machine can give", panel=MACHINE,
-        help="Budget of every worker: 24GB. As on a Mac, 1 GB is 2^30 bytes.")] = None
-    tiles: Annotated[str | None, option(
-        "--tiles", metavar="PIXELSxFRAMES", default="by --memory", panel=MACHINE,
-        help="Decode in tiles of that size, 512x64; smaller ones take less memory and more time. 0 is whole.")] = None
+    memory: Memory = None
+    tiles: TileSizes = None
     quantize: Annotated[int | None, option(
         "--quantize", metavar="8|4", default="as stored", panel=MACHINE,
         help="Hold the transformer's weights in so few bits. A half or a quarter of the memory, less exact.")] = None
     no_retry: NoRetry = False
     fp16: Annotated[bool, option(
         "--fp16", panel=MACHINE, help="16-bit compute: bfloat16 on a GPU; a CPU stays with float32.")] = False
-    dtype: Annotated[str | None, option(
-        "--dtype", metavar="TYPE", default="auto", panel=MACHINE, complete=one_of(*DTYPES),
-        help="auto, bfloat16, float16 or float32; auto is bfloat16 on a GPU.")] = None
+    dtype: Dtype = None
     noise: Annotated[str | None, option(
         "--noise", metavar="FILE", panel=MACHINE,
         help="Start from the tensors stage1 and stage2 of a safetensors file, not from a seed.")] = None
@@ -216,13 +236,9 @@ class Flags:
         "--stop-after", metavar="STAGE", panel=OUTPUT, complete=one_of("text", "stage1", "stage2", "temporal"),
         help="Stop after text, stage1, stage2 or temporal; after stage1 with a contact sheet. promote goes on.")
     ] = None
-    output: Annotated[str | None, option(
-        "--output", "--output-path", "-o", metavar="FILE", default="./<prompt>-<seed>.mp4", panel=OUTPUT,
-        help="Where the video goes; several seeds add theirs to the name.")] = None
+    output: Output = None
     overwrite: Overwrite = False
-    codec: Annotated[str | None, option(
-        "--codec", metavar="NAME", default="h264", panel=OUTPUT, complete=one_of(*CODECS),
-        help="h264, hevc, prores (.mov) or ffv1 (.mkv, lossless).")] = None
+    codec: Codec = None
     keep_base: Annotated[bool | None, option(
         "--keep-base/--no-keep-base", panel=OUTPUT, default="off",
         help="Write the video from before temporal upscaling too.")] = None
@@ -238,19 +254,31 @@ class Flags:
 # fmt: on
 
 
-def takes_flags(command: Callable[[Flags], None]) -> Callable[..., None]:
-    """A function with one parameter per flag, as Typer reads them, that calls `command` with all of them together."""
+def takes_flags(
+    kind: type[Kind], without: Container[str] = ()
+) -> Callable[[Callable[[Kind], None]], Callable[..., None]]:
+    """Makes a command of a function of all flags together: one parameter for each, as Typer reads them.
 
-    def with_flags(**said: Any) -> None:
-        command(Flags(**said))
-
-    hints = get_type_hints(Flags, include_extras=True)
+    kind: the dataclass of the flags. without: fields that this command does not offer.
+    """
+    hints = get_type_hints(kind, include_extras=True)
     parameters = [
         inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
         )
-        for field in fields(Flags)
+        for field in fields(kind)
+        if field.name not in without
     ]
-    with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_flags.__name__, with_flags.__doc__ = command.__name__, command.__doc__
-    return with_flags
+
+    def command_of(function: Callable[[Kind], None]) -> Callable[..., None]:
+        def command(**said: Any) -> None:
+            function(kind(**said))
+
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        return command
+
+    return command_of

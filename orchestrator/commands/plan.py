@@ -15,7 +15,7 @@ from orchestrator.display.streams import Stream
 from orchestrator.display.words import count, duration, file_size, memory_size, stage_label, video_words
 
 
-@takes_flags
+@takes_flags(Flags)
 def plan(flags: Flags) -> None:
     """Say what generate would do, without doing it.
 

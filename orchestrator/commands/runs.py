@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +16,14 @@ import typer
 from orchestrator.commands.complete import run_names
 from orchestrator.commands.generate import chosen_home
 from orchestrator.commands.options import Debug, Home, Json, RunName
-from orchestrator.commands.sheet import WHOLE, Line, write_lines
+from orchestrator.commands.sheet import WHOLE, Line, hanging, terminal_columns, write_lines
 from orchestrator.display.streams import Stream
 from orchestrator.display.words import duration, file_size, memory_size, stage_label
 from orchestrator.run_record import run_record
 from weights.errors import RelayError
 
+DATE_AND_TIME = len("20261122-193000")
+"""What an id begins with; two runs rarely begin in the same second."""
 STATUS_STYLES = {"done": "green", "running": "cyan", "failed": "red", "interrupted": "yellow"}
 
 
@@ -33,7 +37,10 @@ def runs(context: typer.Context, home: Home = None, json: Json = False, debug: D
 
 
 def list_command(home: Home = None, json: Json = False, debug: Debug = False) -> None:
-    """List all runs, the newest first."""
+    """List all runs, the newest first.
+
+    On a terminal with so much of each id as names the run; in a pipe with whole ids, or --json.
+    """
     show_list(home, json)
 
 
@@ -87,20 +94,44 @@ def show_list(home: str | None, json: bool) -> None:
         for record in records:
             write_json(record)
     elif records:
-        width = max(len(record["id"]) for record in records)
-        write_lines(list_line(record, width) for record in records)
+        write_lines(list_lines(records, terminal_columns()))
     else:
         Stream(sys.stderr).write("There is no run yet; `ltx-relay generate` makes one.\n")
 
 
-def list_line(record: Mapping[str, Any], width: int) -> Line:
-    status = str(record["status"])
-    about = record["problem"] or record["prompt"] or ""
-    return [
-        (f"{status:<13}", STATUS_STYLES.get(status, "red")),
-        (f"{record['id']:<{width}}  ", "bold"),
-        (str(about), "dim"),
-    ]
+def list_lines(records: Sequence[Mapping[str, Any]], columns: int | None) -> Iterator[Line]:
+    """Status, name and prompt, or what is wrong with the run; below the name where that leaves no room for it.
+
+    columns: of the terminal, where the beginning of an id has to do; None: not a terminal, and ids are whole.
+    """
+    ids = [str(record["id"]) for record in records]
+    names = ids if columns is None else beginnings(ids)
+    longest = max(map(len, ids)) if columns is None else columns // 3
+    width = max((len(name) for name in names if len(name) <= longest), default=0)
+    for name, record in zip(names, records, strict=True):
+        status = str(record["status"])
+        label: Line = [(f"{status:<13}", STATUS_STYLES.get(status, "red"))]
+        if len(name) <= longest:
+            label.append((f"{name:<{width}}  ", "bold"))
+        else:
+            yield [*label, (name, WHOLE)]
+            label = [("    ", "")]
+        if record["problem"]:
+            yield from hanging(label, str(record["problem"]), "dim")
+        else:
+            yield [*label, (str(record["prompt"] or ""), "dim")]
+
+
+def beginnings(ids: Sequence[str]) -> list[str]:
+    """Of each id so much, in whole words, as names that run and no other; at least date and time."""
+    ordered = sorted(ids)
+    common = [len(os.path.commonprefix(pair)) for pair in pairwise(ordered)]  # noqa: RUF071 (letters are meant)
+    shared = {run: max(before, after) for run, before, after in zip(ordered, [0, *common], [*common, 0], strict=True)}
+    found = []
+    for run in ids:
+        end = run.find("-", max(shared[run] + 1, DATE_AND_TIME))
+        found.append(run if end < 0 else run[:end])
+    return found
 
 
 def run_lines(record: Mapping[str, Any]) -> Iterator[Line]:

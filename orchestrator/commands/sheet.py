@@ -19,16 +19,16 @@ WHOLE = "none"
 def write_lines(lines: Iterable[Line]) -> None:
     """On a terminal styled, and cut at its width; elsewhere as they are. Control characters are shown as `?`."""
     stream = Stream(sys.stdout)
-    if not is_terminal(sys.stdout):
+    width = terminal_columns()
+    if width is None:
         for line in lines:
             stream.write("".join(visible(text) for text, _ in line).rstrip() + "\n")
         return
     from rich.text import Text
 
     from orchestrator.display.ansi import Ansi
-    from orchestrator.display.screen import terminal_size
 
-    ansi, width = Ansi(sys.stdout), terminal_size(sys.stdout)[0]
+    ansi = Ansi(sys.stdout)
     for line in lines:
         text = Text.assemble(*((visible(piece), style) for piece, style in line))
         if all(style != WHOLE for _, style in line):
@@ -36,15 +36,22 @@ def write_lines(lines: Iterable[Line]) -> None:
         stream.write(ansi(text) + "\n")
 
 
+def terminal_columns() -> int | None:
+    """How wide the terminal is that standard output goes to; None where it goes elsewhere."""
+    if not is_terminal(sys.stdout):
+        return None
+    from orchestrator.display.screen import terminal_size
+
+    return terminal_size(sys.stdout)[0]
+
+
 def hanging(label: Line, text: str, style: str = "") -> Iterator[Line]:
     """A label and a sentence: on a terminal the sentence goes on below its beginning, or all of it below the label."""
     indent = sum(len(piece) for piece, _ in label)
-    if not is_terminal(sys.stdout):
+    width = terminal_columns()
+    if width is None:
         yield [*label, (text, style)]
         return
-    from orchestrator.display.screen import terminal_size
-
-    width = terminal_size(sys.stdout)[0]
     below = width - indent < LEAST_ROOM
     if below:
         indent = 4

@@ -14,61 +14,44 @@ from pathlib import Path
 
 from cache.home import Home
 from orchestrator.early import Early
-from orchestrator.environment import WorkerEnvironment, worker_environment
-from orchestrator.history import HISTORY, read_history
-from orchestrator.machine import Machine, probe
+from orchestrator.environment import worker_environment
+from orchestrator.find_weights import find_upscaler
+from orchestrator.machine import probe
 from orchestrator.memory import Network
-from orchestrator.memory_budget import available_memory, budget, check_own_limits
-from orchestrator.memory_plan import StageMemory, stage_memory
+from orchestrator.memory_plan import stage_memory
 from orchestrator.memory_tiles import Tiles
-from orchestrator.pipeline import StagePlan, needed
-from orchestrator.planning import Means, means
-from orchestrator.prepare import check_outputs
+from orchestrator.outputs import check_outputs, renamed, unless_taken
+from orchestrator.planning import Means
+from orchestrator.prepared import PreparedRelay, fingerprints, means_now, stages_to_compute
 from orchestrator.presets import compute_dtype
-from orchestrator.settings import DTYPES
+from orchestrator.settings import DTYPES, check_machine
 from orchestrator.sizes import LatentShape
 from orchestrator.upscaling import memory as cutting_up
 from orchestrator.upscaling import words
-from orchestrator.upscaling.chunks import OVERLAP, Chunk, cut
+from orchestrator.upscaling.chunks import OVERLAP, Chunk, check_length, cut
 from orchestrator.upscaling.facts import Facts, look
 from orchestrator.upscaling.geometry import Sizes, Times, sizes, times
 from orchestrator.upscaling.origin import Origin, find_origin
 from orchestrator.upscaling.recipe import SPATIAL, UpscaleRecipe
 from orchestrator.upscaling.relay import Given, stages
-from orchestrator.video_files import CONTAINERS, check_codec, check_container, check_place, suffix_of
-from weights import catalogue
-from weights.errors import UsageError, WeightsError
-from weights.fingerprint import fingerprint
-from weights.header_json import no_access
-from weights.resolve import UpscalerSet, WeightsRequest, default_search, resolve_upscaler
+from orchestrator.video_files import CONTAINERS, check_codec, check_container, check_place, is_called, suffix_of
+from weights.errors import UsageError
+from weights.resolve import UpscalerSet
 from weights.select import select
 
 FORMATS: Mapping[str, str] = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """FFmpeg's names; a test compares them with workers.video.codecs."""
 
 
-@dataclass(frozen=True)
-class PreparedUpscale:
-    """As `orchestrator.prepare.Prepared`, whose names it shares; `facts` are the old video's, `sizes` and `times` the
-    new one's. It always goes to the end."""
+@dataclass(frozen=True, kw_only=True)
+class PreparedUpscale(PreparedRelay):
+    """The run of a video. `facts` are the old one's, `sizes` and `times` the new one's. It always goes to the end."""
 
     recipe: UpscaleRecipe
-    notes: tuple[str, ...]
-    relay: tuple[StagePlan, ...]
-    outputs: Mapping[str, Path]
-    overwrite: bool
-    home: Home
     weights: UpscalerSet
-    machine: Machine
-    environment: WorkerEnvironment
-    dtype: str
-    means: Means
-    memory: Mapping[str, StageMemory]
-    fingerprint: Callable[[Path], str]
     facts: Facts
     sizes: Sizes
     times: Times
-    stop_after: None = None
 
 
 def prepare(
@@ -78,29 +61,24 @@ def prepare(
 
     recipe: its hash may be empty, and chunks and tiles open. again: a run that goes on, whose video must be the same.
     """
-    check_codec(recipe.codec)
-    if recipe.dtype not in DTYPES:
-        raise UsageError(f"--dtype {recipe.dtype!r} does not exist; choose one of {', '.join(DTYPES)}.")
+    check(recipe)
     video = Path(recipe.video)
     place = output_path(video, output, recipe, overwrite)
     environment = worker_environment(os.environ)
     asked = Early(lambda: probe(home.root / "machine.json", environment))
     looking = Early(lambda: look(video, FORMATS[place.suffix.lower()], environment))
-    weights = find_weights(recipe)
+    weights = find_upscaler(recipe.weights, spatial=recipe.kind == SPATIAL)
     facts = looking.result()
     if again and facts.sha256 != recipe.sha256:
         raise UsageError(f"{video} is no longer the video that this run was made from.")
     words.refuse(facts, video)
     tracks = words.copied(facts, recipe.sound, place)
-    memo = home.root / "fingerprints.json"
+    fingerprint_of = fingerprints(home)
     machine = asked.result()
     dtype = compute_dtype(recipe.dtype, machine.backend)
     recipe = replace(recipe, sha256=facts.sha256)
 
-    def fingerprint_of(path: Path) -> str:
-        return fingerprint(path, memo)
-
-    given = means(machine, budget(recipe.memory, machine, available_memory(machine)), read_history(home.root / HISTORY))
+    given = means_now(home, machine, recipe.memory)
     scale = upscale_by(recipe, weights)
     networks = networks_of(recipe, weights)
     notes: list[str] = []
@@ -138,7 +116,12 @@ def prepare(
             after=found["decode"].result,
         ),
     )
-    outputs = {relay[-1].items[0].key: place}
+    key = relay[-1].items[0].key
+    unnamed = output is None or (again and is_called(output, stem_of(video, recipe)))
+    if unnamed and not overwrite:
+        wanted, place = place, unless_taken(place, lambda path: {key: path}, home)
+        notes += renamed(wanted, place)
+    outputs = {key: place}
     if not overwrite:
         check_outputs(outputs, home)
     same_size = shape.size if recipe.factor == 2 else (facts.width, facts.height)
@@ -162,10 +145,20 @@ def prepare(
     )
 
 
+def check(recipe: UpscaleRecipe) -> None:
+    """UsageError for a setting that cannot be, whatever the video."""
+    check_codec(recipe.codec)
+    if recipe.dtype not in DTYPES:
+        raise UsageError(f"--dtype {recipe.dtype!r} does not exist; choose one of {', '.join(DTYPES)}.")
+    check_machine(recipe.memory, recipe.tiles)
+    if recipe.chunk is not None and recipe.from_run is None:
+        check_length(recipe.chunk)
+
+
 def output_path(video: Path, output: Path | None, recipe: UpscaleRecipe, overwrite: bool) -> Path:
     """Where the new video goes. UsageError when it cannot, or when that is the old one."""
     if output is None:
-        output = Path.cwd() / f"{video.stem}-{recipe.stage}{suffix_of(recipe.codec)}"
+        output = Path.cwd() / f"{stem_of(video, recipe)}{suffix_of(recipe.codec)}"
     place = Path(os.path.abspath(output.expanduser()))
     if place.suffix.lower() not in CONTAINERS[recipe.codec]:
         check_container(place, recipe.codec)
@@ -177,24 +170,9 @@ def output_path(video: Path, output: Path | None, recipe: UpscaleRecipe, overwri
     return place
 
 
-def find_weights(recipe: UpscaleRecipe) -> UpscalerSet:
-    """The checkpoint and the upscaler, by what their headers say. WeightsError (3)."""
-    choice = recipe.weights
-    request = WeightsRequest(
-        model=choice.model,
-        weights=choice.weights,
-        spatial_upscaler=choice.spatial_upscaler,
-        temporal_upscaler=choice.temporal_upscaler,
-        model_version=choice.model_version,
-        two_stage=recipe.kind == SPATIAL,
-        temporal=recipe.kind != SPATIAL,
-        tokenizer=False,
-    )
-    kind = catalogue.SPATIAL if recipe.kind == SPATIAL else catalogue.TEMPORAL
-    try:
-        return resolve_upscaler(request, kind, default_search(os.environ))
-    except OSError as error:
-        raise WeightsError(no_access(Path(str(error.filename)), error)) from error
+def stem_of(video: Path, recipe: UpscaleRecipe) -> str:
+    """What the new video is called when nobody names it."""
+    return f"{video.stem}-{recipe.stage}"
 
 
 def upscale_by(recipe: UpscaleRecipe, weights: UpscalerSet) -> Fraction:
@@ -257,8 +235,4 @@ def of_latent(recipe: UpscaleRecipe, shape: Sizes, scale: Fraction) -> Sizes:
 
 def check_memory(prepared: PreparedUpscale) -> None:
     """DoesNotFit (4) when a stage that is still to be computed fits the budget in no way."""
-    todo = needed(prepared.relay, lambda stage, item: os.path.exists(item.output))
-    missing = [name for name, items in todo.items() if items]
-    if missing:
-        check_own_limits(prepared.machine)
-    cutting_up.check(prepared.memory, missing)
+    cutting_up.check(prepared.memory, stages_to_compute(prepared))

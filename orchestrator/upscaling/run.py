@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from cache.failpoints import failpoint
 from cache.home import Home, sweep_home
@@ -16,7 +16,6 @@ from orchestrator.disk import MARGIN, VIDEO_BYTES_PER_PIXEL, check_room
 from orchestrator.display.words import count, frame_rate
 from orchestrator.interrupts import Interrupts
 from orchestrator.pipeline import StagePlan, latent_bytes, needed
-from orchestrator.prepare import Prepared
 from orchestrator.relay_run import OnEvent, RelayRun, RunResult
 from orchestrator.upscaling.prepare import PreparedUpscale, check_memory, prepare
 from orchestrator.upscaling.recipe import upscale_from_dict
@@ -53,14 +52,8 @@ def resume(
     return upscale(prepared, on_event=on_event, interrupts=interrupts, run=run, retry=retry)
 
 
-class UpscaleRun(RelayRun):
-    """`RelayRun` asks a `Prepared` for nothing that a `PreparedUpscale` lacks, outside of what is replaced here."""
-
-    def __init__(
-        self, prepared: PreparedUpscale, run: Run, on_event: OnEvent, interrupts: Interrupts, retry: bool
-    ) -> None:
-        super().__init__(cast(Prepared, prepared), run, on_event, interrupts, retry)
-        self.upscale = prepared
+class UpscaleRun(RelayRun[PreparedUpscale]):
+    """A video's own run: the one video that is made from it."""
 
     def locked_keys(self, stage: StagePlan) -> list[str]:
         """An hour has hundreds of chunks, and a process few files: who has the first and the last has the stage."""
@@ -68,15 +61,15 @@ class UpscaleRun(RelayRun):
 
     def unkeyed_params(self, stage: str) -> dict[str, Any]:
         """Where the video lies, for those who read it; what is written into the new one."""
-        recipe, facts = self.upscale.recipe, self.upscale.facts
+        recipe, facts = self.prepared.recipe, self.prepared.facts
         if stage == "encode":
             return {"video": recipe.video, "bytes": facts.bytes}
         if stage == "join":
-            return {"video": recipe.video, "title": "", "comment": comment(self.upscale)}
+            return {"video": recipe.video, "title": "", "comment": comment(self.prepared)}
         return {}
 
     def begin(self) -> None:
-        prepared = self.upscale
+        prepared = self.prepared
         width, height = prepared.sizes.size
         sweep_home(prepared.home)
         outputs = self.register()
@@ -100,7 +93,7 @@ class UpscaleRun(RelayRun):
 
     def deliver(self) -> tuple[Path, ...]:
         """Copies the finished video to its place; one that is there already stays."""
-        prepared = self.upscale
+        prepared = self.prepared
         (item,) = prepared.relay[-1].items
         video, path = find_video(prepared.home, item.key), prepared.outputs[item.key]
         if video is None:

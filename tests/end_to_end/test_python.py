@@ -24,7 +24,9 @@ from orchestrator import (
     load_recipe,
     plan,
     resume,
+    upscale,
 )
+from tests.workers.video.films import drawn, write
 
 SMALL = Settings(
     prompt="A red ball bouncing on green grass",
@@ -110,6 +112,50 @@ def test_interrupted_from_a_thread_and_resumed(tmp_path: Path) -> None:
         resume(home=tmp_path / "home")
 
 
+def test_a_video_is_upscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "film.mp4", drawn(3, 32, 32))
+    events: list[dict[str, Any]] = []
+    # A choice that a video was made with: what upscaling has no use for is not looked at.
+    weights = WeightsChoice(model="tiny", gemma="/nowhere", temporal_upscaler="/nowhere")
+    large = upscale("film.mp4", kind="spatial", weights=weights, home="home", on_event=events.append)
+    assert large.outputs == (tmp_path / "film-spatial.mp4",)
+    (done,) = [event for event in events if event["event"] == "video_done"]
+    assert (done["width"], done["height"], done["frames"]) == (64, 64, 3)
+
+    weights = replace(weights, temporal_upscaler=None)
+    events.clear()
+    smooth = upscale("film.mp4", weights=weights, output=tmp_path / "smooth.mp4", home="home", on_event=events.append)
+    started = [event["stage"] for event in events if event["event"] == "stage_started"]
+    assert started == ["temporal", "decode", "join"], "it was encoded for the other already"
+    (done,) = [event for event in events if event["event"] == "video_done"]
+    assert (done["width"], done["height"], done["frames"]) == (32, 32, 5)
+    events.clear()
+    resume(smooth.run_id, home="home", on_event=events.append)
+    assert not [event for event in events if event["event"] == "stage_started"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"kind": "both"}, "it is temporal or spatial"), ({"kind": ["temporal"]}, "it is temporal or spatial"),
+        ({"video": ""}, "names no video"), ({"video": None}, "names no video"), ({"video": "none.mp4"}, "No such file"),
+        ({"chunk": 12}, "--chunk 12"), ({"chunk": "41"}, "right kind"), ({"tiles": (64, 64, 8, 8)}, "--tiles"),
+        ({"tiles": [64, 64]}, "--tiles"), ({"memory": 5}, "5 bytes"), ({"memory": "24GB"}, "right kind"),
+        ({"codec": "divx"}, "divx"), ({"codec": 3}, "right kind"), ({"dtype": "int8"}, "int8"),
+        ({"sound": "no"}, "right kind"), ({"weights": None}, "right kind"),
+        ({"output": "none/x.mp4"}, "does not exist"), ({"weights": WeightsChoice(model=3)}, "right kind"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_upscaled(tmp_path: Path, asked: dict[str, Any], words: str) -> None:
+    film = write(tmp_path / "film.mp4", drawn(2, 32, 32))
+    given = {"video": film, "weights": WeightsChoice(model="tiny"), "output": tmp_path / "no.mp4", **asked}
+    with pytest.raises(UsageError, match=words):
+        upscale(given.pop("video"), home=tmp_path / "home", **given)
+    assert not (tmp_path / "no.mp4").exists()
+    assert not list((tmp_path / "home").glob("runs/*"))
+
+
 def test_what_only_python_can_say_wrong(tmp_path: Path) -> None:
     wrong: list[tuple[str, Any]] = [
         ("prompt", None), ("height", "480"), ("frames", 9.5), ("seeds", 3), ("seeds", [1.5]), ("cfg", "5"),
@@ -126,7 +172,7 @@ def test_what_only_python_can_say_wrong(tmp_path: Path) -> None:
 
 
 def test_what_python_may_say_in_its_own_way(tmp_path: Path) -> None:
-    asked = replace(SMALL, fps=23.976, cfg=3, seeds=[1, 2], weights=WeightsChoice(model="tiny", gemma=None))  # type: ignore[arg-type]
+    asked = replace(SMALL, fps=23.976, cfg=3, seeds=[1, 2], weights={"model": "tiny", "gemma": None})  # type: ignore[arg-type]
     report = plan(asked, home=tmp_path / "home").to_dict()
     assert report["output_fps"] == str(2 * Fraction(24000, 1001))
     assert len(report["outputs"]) == 2

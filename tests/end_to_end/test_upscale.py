@@ -202,6 +202,7 @@ def test_flags_that_cannot_be(program: Any) -> None:
         (("--dtype", "int8"), "int8"),
         (("--memory", "much"), "--memory"),
         (("--chunk", "40"), "--chunk 40"),
+        (("--tiles", "64x8"), "--tiles cannot be used"),
         ((), "pcm_u8"),
         (("-o", "none/out.mp4"), "does not exist"),
     ):

@@ -10,6 +10,7 @@ import pytest
 
 from cache.home import open_home
 from cache.runs import create_run
+from weights.errors import UsageError
 
 
 @pytest.fixture
@@ -17,6 +18,32 @@ def home_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     root = tmp_path / "home"
     monkeypatch.setenv("LTX_RELAY_HOME", str(root))
     return root
+
+
+class Asked:
+    """Stands for a `prepare`: keeps what it was asked (settings or a recipe), and ends the command there."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.arguments: Mapping[str, Any] = {}
+
+    def __call__(self, asked: Any, **arguments: Any) -> None:
+        self.calls.append(asked)
+        self.arguments = arguments
+        raise UsageError("asked")
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home_root: Path) -> Callable[[str], Asked]:
+    """`stand_in("orchestrator.prepare.prepare")`: in its place; commands run in `tmp_path`."""
+
+    def take_place(of: str) -> Asked:
+        asked = Asked()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(of, asked)
+        return asked
+
+    return take_place
 
 
 @pytest.fixture

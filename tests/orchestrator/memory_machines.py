@@ -7,12 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from orchestrator.find_weights import find_weights
 from orchestrator.machine import Machine
 from orchestrator.memory import Network
 from orchestrator.memory_budget import budget
 from orchestrator.pipeline import StagePlan, relay
 from orchestrator.planning import Means, means, networks_of, plan_stages, tiles_for
-from orchestrator.prepare import find_weights, model_facts
+from orchestrator.prepare import model_facts
 from orchestrator.recipe import Recipe, WeightsChoice
 from orchestrator.settings import Settings, check, settle
 from tests.weights.sparse import write_gemma, write_inventory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,29 +18,14 @@ from orchestrator.settings import ModelFacts, Settings, check, settle
 from weights.errors import UsageError
 
 
-class Asked:
-    """Stands for `prepare`: keeps what it was asked, and ends the command there."""
-
-    settings: Settings
-    arguments: dict[str, Any]
-
-    def __call__(self, settings: Settings, **arguments: Any) -> None:
-        self.settings, self.arguments = settings, arguments
-        raise UsageError("asked")
-
-
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
-    monkeypatch.setenv("LTX_RELAY_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    fake = Asked()
-    monkeypatch.setattr("orchestrator.prepare.prepare", fake)
-    return fake
+def asked(stand_in: Callable[[str], Any]) -> Any:
+    return stand_in("orchestrator.prepare.prepare")
 
 
-def said(asked: Asked, *arguments: str, command: str = "generate") -> Settings:
+def said(asked: Any, *arguments: str, command: str = "generate") -> Settings:
     assert cli.main([command, *arguments]) == 2
-    return asked.settings
+    return asked.calls[-1]
 
 
 ONE_FLAG_EACH: dict[str, tuple[list[str], object]] = {
@@ -93,7 +79,7 @@ def test_every_setting_has_its_flag() -> None:
 
 @pytest.mark.parametrize("name", ONE_FLAG_EACH)
 @pytest.mark.parametrize("command", ["generate", "plan"])
-def test_a_flag_changes_its_setting_and_no_other(asked: Asked, name: str, command: str) -> None:
+def test_a_flag_changes_its_setting_and_no_other(asked: Any, name: str, command: str) -> None:
     flags, value = ONE_FLAG_EACH[name]
     assert said(asked, "a fox", *flags, command=command) == replace(Settings("a fox"), **{name: value})
 
@@ -124,13 +110,13 @@ def test_tiles_that_the_decoder_cannot_take_are_refused(tiles: tuple[int, ...]) 
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_paths_of_weights_become_absolute(asked: Asked, name: str, tmp_path: Path) -> None:
+def test_paths_of_weights_become_absolute(asked: Any, name: str, tmp_path: Path) -> None:
     assert said(asked, "a fox", WEIGHTS[name], "some/where").weights == WeightsChoice(
         **{name: str(tmp_path / "some/where")}
     )
 
 
-def test_tiny_is_a_name_and_not_a_folder(asked: Asked, tmp_path: Path) -> None:
+def test_tiny_is_a_name_and_not_a_folder(asked: Any, tmp_path: Path) -> None:
     assert said(asked, "a fox", "--model", "tiny").weights.model == "tiny"
     assert said(asked, "a fox", "--model", "./tiny").weights.model == str(tmp_path / "tiny")
     assert said(asked, "a fox", "--noise", "n.safetensors").noise == str(tmp_path / "n.safetensors")
@@ -167,7 +153,7 @@ def test_what_follows_a_lora_and_is_no_strength_is_refused(rest: str, tmp_path: 
     assert parse_lora(f"{path}:0.5@stage1") == (str(path), 0.5, "stage1")
 
 
-def test_loras_add_up_in_their_order(asked: Asked, tmp_path: Path) -> None:
+def test_loras_add_up_in_their_order(asked: Any, tmp_path: Path) -> None:
     assert said(asked, "a fox", "--lora", "one", "--lora", "two:2").loras == (
         (str(tmp_path / "one"), 1.0, None),
         (str(tmp_path / "two"), 2.0, None),
@@ -199,11 +185,11 @@ def test_loras_add_up_in_their_order(asked: Asked, tmp_path: Path) -> None:
         ("-n", "--negative-prompt", "blur"),
     ],
 )
-def test_other_names_mean_the_same(asked: Asked, alias: str, flag: str, value: str) -> None:
+def test_other_names_mean_the_same(asked: Any, alias: str, flag: str, value: str) -> None:
     assert said(asked, "a fox", alias, value) == said(asked, "a fox", flag, value) != Settings("a fox")
 
 
-def test_the_prompt_may_be_a_flag(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_prompt_may_be_a_flag(asked: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(asked, "--prompt", "a fox", "--cfg", "3") == said(asked, "a fox", "--cfg", "3")
     assert cli.main(["generate", "a fox", "--prompt", "a cat"]) == 2
     assert "two prompts" in capsys.readouterr().err
@@ -211,7 +197,7 @@ def test_the_prompt_may_be_a_flag(asked: Asked, capsys: pytest.CaptureFixture[st
     assert "The prompt is empty" in capsys.readouterr().err
 
 
-def test_output_overwrite_and_home_reach_prepare(asked: Asked, tmp_path: Path) -> None:
+def test_output_overwrite_and_home_reach_prepare(asked: Any, tmp_path: Path) -> None:
     said(asked, "a fox", "-o", "x.mp4", "--overwrite", "--home", "there")
     assert asked.arguments["output"] == Path("x.mp4")
     assert asked.arguments["overwrite"] is True
@@ -221,7 +207,7 @@ def test_output_overwrite_and_home_reach_prepare(asked: Asked, tmp_path: Path) -
     assert (asked.arguments["output"], asked.arguments["overwrite"]) == (None, False)
 
 
-def test_a_prompt_may_begin_with_a_hyphen_after_two(asked: Asked) -> None:
+def test_a_prompt_may_begin_with_a_hyphen_after_two(asked: Any) -> None:
     assert said(asked, "--height", "64", "--", "--json is a word").prompt == "--json is a word"
 
 
@@ -296,23 +282,23 @@ def write_recipe(tmp_path: Path, **changes: Any) -> str:
     return str(path)
 
 
-def test_a_recipe_alone_makes_the_same_recipe_again(asked: Asked, tmp_path: Path) -> None:
+def test_a_recipe_alone_makes_the_same_recipe_again(asked: Any, tmp_path: Path) -> None:
     settings = said(asked, "--recipe", write_recipe(tmp_path))
     assert settle(check(settings), ModelFacts("dev", 48)) == recipe()
 
 
-def test_flags_win_over_the_recipe(asked: Asked, tmp_path: Path) -> None:
+def test_flags_win_over_the_recipe(asked: Any, tmp_path: Path) -> None:
     settings = said(asked, "a cat", "--recipe", write_recipe(tmp_path), "--cfg", "2", "--seeds", "3", "--fps", "30")
     made = settle(check(settings), ModelFacts("dev", 48))
     changed = {"prompt": "a cat", "cfg": 2.0, "seeds": (4, 5, 6), "fps": "30"}
     assert asdict(made) == {**asdict(recipe()), **changed}
 
 
-def test_one_random_seed_replaces_those_of_the_recipe(asked: Asked, tmp_path: Path) -> None:
+def test_one_random_seed_replaces_those_of_the_recipe(asked: Any, tmp_path: Path) -> None:
     assert check(said(asked, "--recipe", write_recipe(tmp_path), "--seed", "random")).settings.seeds is None
 
 
-def test_fp16_replaces_the_dtype_of_the_recipe(asked: Asked, tmp_path: Path) -> None:
+def test_fp16_replaces_the_dtype_of_the_recipe(asked: Any, tmp_path: Path) -> None:
     assert check(said(asked, "--recipe", write_recipe(tmp_path, dtype="float32"), "--fp16")).settings.dtype is None
 
 
@@ -328,7 +314,7 @@ def test_fp16_replaces_the_dtype_of_the_recipe(asked: Asked, tmp_path: Path) -> 
     ],
 )
 def test_a_file_that_is_no_recipe(
-    asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, sentence: str
+    asked: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, sentence: str
 ) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(content)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.prepare import find_weights
+from orchestrator.find_weights import find_weights
 from orchestrator.recipe import Recipe, recipe_from_json
 from tests.orchestrator.test_pipeline import CHOICE, keys, make, stages_of
 from weights.resolve import WeightsSet

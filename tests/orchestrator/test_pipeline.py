@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from cache.home import Home
 from orchestrator import pipeline
+from orchestrator.find_weights import find_weights
 from orchestrator.pipeline import Sources, StagePlan, needed, relay
-from orchestrator.prepare import find_weights, model_facts
+from orchestrator.prepare import model_facts
 from orchestrator.recipe import Recipe, WeightsChoice
 from orchestrator.settings import Settings, check, settle
 from weights.resolve import LoraUse, WeightsSet

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from cache.home import open_home
 from cache.runs import create_run
+from orchestrator.find_weights import find_weights
 from orchestrator.pipeline import StagePlan
 from orchestrator.portable import MARK, located, other_files, portable
-from orchestrator.prepare import find_weights
 from orchestrator.recipe import Recipe, WeightsChoice, recipe_from_json
 from orchestrator.settings import Settings, with_recipe
 from tests.orchestrator.test_keys_of_recipes import ASKED, CHANGES, recipe_of
