@@ -1,6 +1,6 @@
 """Stage 3b: more training of the "dev" transformer, the text stack frozen.
 
-    python -m training.refine --vae FILE --tokenizer FILE --init DIR --out DIR [--seconds 1000] [--piece 500] [--smoke]
+    python -m training.refine --vae FILE --tokenizer FILE --init DIR --out DIR [--seconds 850] [--piece 420] [--smoke]
 
 Contexts are computed once, and on a GPU a step is recorded as a CUDA graph for each size of clip. Reads
 DIR/text.safetensors and DIR/transformer.safetensors of `train_transformer` (without the latter it begins anew), writes
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,12 +124,13 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--init", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    pieces.add_arguments(parser, seconds=1000)
+    pieces.add_arguments(parser, seconds=850)
     parser.add_argument("--rate", type=float, default=2e-3, help="the highest learning rate")
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True, help="or AdamW for all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--smoke", action="store_true", help="a few tiny clips for three seconds: does it run?")
     options = parser.parse_args()
+    began = time.time()
     prepare(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     plan = SMOKE if options.smoke else FULL
@@ -142,12 +144,14 @@ def main() -> None:
     optimiser.forget()
     for step in steps:
         step.loss.zero_()
+    print(f"{len(steps)} kinds of steps recorded in {time.time() - began:.0f} s", flush=True)
     training = Pieces(options.out / "state.pt", optimiser, 3 if options.smoke else options.seconds, options.piece)
     random.seed(options.seed + training.steps)
     torch.manual_seed(options.seed + training.steps)
     encoder, _ = networks.load_vae(options.vae)
     prompts = Captions(options.tokenizer, variants=4, limit=plan.caption_limit)
     contexts = ContextBank(load_text(options.init / "text.safetensors", prompts), prompts)
+    print(f"contexts after {time.time() - began:.0f} s", flush=True)
     banks = [LatentBank(encoder, bucket) for bucket in plan.buckets]
 
     shares = [size.share for size in plan.sizes]
