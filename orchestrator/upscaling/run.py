@@ -68,11 +68,11 @@ class UpscaleRun(RelayRun):
 
     def unkeyed_params(self, stage: str) -> dict[str, Any]:
         """Where the video lies, for those who read it; what is written into the new one."""
-        recipe, facts = self.upscale.recipe, self.upscale.facts
+        read = {"video": self.upscale.recipe.video, "seen": list(self.upscale.seen)}
         if stage == "encode":
-            return {"video": recipe.video, "bytes": facts.bytes}
+            return read
         if stage == "join":
-            return {"video": recipe.video, "title": "", "comment": comment(self.upscale)}
+            return {**read, "title": "", "comment": comment(self.upscale)}
         return {}
 
     def begin(self) -> None:

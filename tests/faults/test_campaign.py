@@ -29,3 +29,24 @@ def test_a_sample_of_the_campaign(tmp_path: Path) -> None:
     assert not found["problems"]
     actions = {"kill", "kill-parent", "orphan", "enospc", "interrupt-parent"}
     assert {fault.action for fault in chosen} == actions | ({"full-disk"} if disk.allowed() else set())
+
+
+def test_a_sample_of_the_campaign_of_upscaling(tmp_path: Path) -> None:
+    scenario = Scenario("smooth", tmp_path / "smooth").prepare()
+    faults = faults_of(scenario, ("encode", "join"))
+    assert len(faults) > 100
+    # The process that looks at the video loses its orchestrator; the video, then a piece, changes as it is to be read.
+    always = {
+        ("inspect.looking:1", "orphan"),
+        ("encode.event.started:1", "film-rewritten"),
+        ("join.event.started:1", "spoil"),
+        ("encode.event.item:3", "orphan"),
+        ("join.event.step:2", "interrupt-parent"),
+    }
+    chosen = [fault for fault in faults if (fault.point.rule, fault.action) in always]
+    chosen += [
+        fault for fault in faults if (fault.point.rule, fault.action) == ("join.event.item:1", "full-disk")
+    ]  # where it may be mounted
+    outcomes = carry_out([scenario], chosen, tmp_path, jobs=2, say=False)
+    assert not report(outcomes, 0)["problems"]
+    assert len(chosen) == len(always) + disk.allowed()

@@ -32,7 +32,8 @@ def encode_job(path: Path, items: Sequence[tuple[int, int, int]], padding: tuple
     made = tuple(
         Item(str(start), "", {}, {"start": start, "frames": count, "padded": padded}) for start, count, padded in items
     )
-    params: dict[str, Any] = {"video": str(path), "bytes": path.stat().st_size, "padding": padding}
+    status = path.stat()
+    params: dict[str, Any] = {"video": str(path), "seen": [status.st_size, status.st_mtime_ns], "padding": padding}
     return Job("encode", made, (), "", params=params)
 
 
