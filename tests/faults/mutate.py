@@ -129,6 +129,29 @@ MUTATIONS = (
         ("tests/orchestrator/test_supervisor.py",),
     ),
     Mutation(
+        "who looks at a video outlives its orchestrator", "workers/inspect.py",
+        '    if arguments[2:] == ["watched"]:\n        end_with_parent()\n', "", ("tests/faults/test_campaign.py",),
+    ),
+    Mutation(
+        "a video is not looked at again when a chunk is encoded", "workers/stages/encode.py",
+        '        unchanged(Path(job.params["video"]), job.params["seen"])  #', "        #",
+        ("tests/faults/test_changes.py",),
+    ),
+    Mutation(
+        "a video is not looked at again when its sound is copied", "workers/stages/join.py",
+        '            unchanged(Path(params["video"]), params["seen"])  #', "            pass  #",
+        ("tests/faults/test_changes.py",),
+    ),
+    Mutation(
+        "a video may change while it is looked at", "orchestrator/upscaling/prepare.py",
+        "    if before is None or seen(video) != before:", "    if before is None:", ("tests/faults/test_changes.py",),
+    ),
+    Mutation(
+        "pieces are not verified before they are joined", "workers/stages/join.py",
+        "        if find_video(home, path.stem, on_damage=said.append) is None:", "        if False:",
+        ("tests/workers/test_segments.py",),
+    ),
+    Mutation(
         "weights are not looked at again after a stage", "orchestrator/relay_run.py",
         "            self.check_weights(stage, items)\n", "", ("tests/faults/test_changes.py",),
     ),

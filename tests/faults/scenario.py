@@ -28,13 +28,21 @@ SCENARIOS = {
         "--output", "ball.mkv",
     ),
     "smooth": ("upscale-temporal", *UPSCALE, "--output", "smooth.mp4"),
+    "jumping": ("upscale-temporal", *UPSCALE, "--no-sound", "--output", "smooth.mp4"),
     "large": ("upscale-spatial", *UPSCALE, "--codec", "ffv1", "--output", "large.mkv"),
 }  # fmt: skip
-FRAMES = {"smooth": 73, "large": 44}
-"""Of the video that is upscaled: three chunks, and two."""
-ONLY = {"pieces": ("decode",), "large": ("spatial", "decode")}
+FRAMES = {"smooth": 73, "jumping": 44, "large": 44}
+"""Of the video that is upscaled: three chunks, or two."""
+ONLY = {"pieces": ("decode",), "large": ("spatial", "decode"), "jumping": ("decode",)}
 """Stages that are disturbed, where not all are: of "pieces", each of which is kept, and what "smooth" does not have."""
-ENVIRONMENT = {"pieces": {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "faults" / "every_piece"), str(ROOT)])}}
+
+
+def with_changed(name: str) -> dict[str, str]:
+    """The environment in which every process of the program is changed by that `sitecustomize`."""
+    return {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "faults" / name), str(ROOT)])}
+
+
+ENVIRONMENT = {"pieces": with_changed("every_piece"), "jumping": with_changed("jumping_clock")}
 
 
 @dataclass(frozen=True)
