@@ -95,14 +95,22 @@ def sample(faults: list[Fault], count: int, seed: int) -> list[Fault]:
 
 
 def carry_out(
-    scenarios: Iterable[Scenario], faults: Sequence[Fault], work: Path, jobs: int, say: bool = True
+    scenarios: Iterable[Scenario],
+    faults: Sequence[Fault],
+    work: Path,
+    jobs: int,
+    say: bool = True,
+    seconds: float = float("inf"),
 ) -> list[Outcome]:
-    """Injects them, `jobs` at a time."""
+    """Injects them, `jobs` at a time; none is begun after so many seconds."""
+    end = time.monotonic() + seconds
     named = {scenario.name: scenario for scenario in scenarios}
     done = 0
 
-    def one(numbered: tuple[int, Fault]) -> Outcome:
+    def one(numbered: tuple[int, Fault]) -> Outcome | None:
         nonlocal done
+        if time.monotonic() > end:
+            return None
         number, fault = numbered
         folder = work / f"case-{number}"
         outcome = inject(named[fault.scenario], fault, folder)
@@ -115,7 +123,7 @@ def carry_out(
         return outcome
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(one, enumerate(faults)))
+        return list(filter(None, pool.map(one, enumerate(faults))))
 
 
 def report(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
@@ -185,6 +193,7 @@ def main() -> int:
     parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS))
     parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th fault, beginning with the K-th")
     parser.add_argument("--sample", type=int, help="so many faults only")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no fault after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--list", action="store_true", help="name the faults, and inject none")
@@ -211,7 +220,7 @@ def main() -> int:
         print("\n".join(fault.text for fault in faults))
         print(len(faults))
         return 0
-    outcomes = carry_out(scenarios, faults, options.work.resolve(), options.jobs)
+    outcomes = carry_out(scenarios, faults, options.work.resolve(), options.jobs, seconds=60 * options.minutes)
     found = report(outcomes, time.monotonic() - began)
     if options.result:
         options.result.write_text(json.dumps(found, indent=1) + "\n")

@@ -86,6 +86,8 @@ def targets(home: Home, stages: dict[str, str]) -> list[Target]:
     pieces = "join" in stages.values()
     for path in sorted((home.root / "objects").glob("*/*")):
         key = path.name.split(".")[0]
+        if key not in stages:  # another run's
+            continue
         kind = stages[key]
         if kind in ("decode", "join"):
             whole = "piece" if kind == "decode" and pieces else "video"
@@ -189,7 +191,7 @@ def kill_another(scenario: Scenario, place: Place, work: Path) -> Killed:
 
 def other(scenario: Scenario) -> tuple[str, ...]:
     """A command of the same home whose video is another."""
-    change = ("--seed", "9") if scenario.film is None else ("--no-sound", "--codec", "hevc")
+    change = ("--seed", "9") if scenario.film is None else ("--no-sound", "--tiles", "64x16")
     return (*scenario.command[:-1], "other.mp4", *change)
 
 
@@ -225,7 +227,7 @@ def prepare(work: Path, name: str = "max") -> tuple[Scenario, Place, dict[str, s
 
 
 def leave_a_state(scenario: Scenario, place: Place) -> str:
-    """Stage 1 of another seed, killed after its second step; or another codec's decode, at its second piece."""
+    """Stage 1 of another seed, killed after its second step; or a decode in other tiles, at its second piece."""
     point = "stage1.step.saved:2" if scenario.film is None else "decode.event.item:2"
     killed = place.run(*other(scenario), LTX_RELAY_FAILPOINTS=f"{point}=kill")
     assert killed.code == 7, killed.err
