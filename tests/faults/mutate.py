@@ -35,6 +35,8 @@ class Mutation:
     tests: tuple[str, ...]
 
 
+CHANGED_VIDEO = "tests/faults/test_changes.py::test_a_video_that_changes_under_its_upscaling"
+SAMPLE_OF_UPSCALING = "tests/faults/test_campaign.py::test_a_sample_of_the_campaign_of_upscaling"
 MUTATIONS = (
     Mutation(
         "no fsync of a file", "cache/durable.py",
@@ -130,21 +132,21 @@ MUTATIONS = (
     ),
     Mutation(
         "who looks at a video outlives its orchestrator", "workers/inspect.py",
-        '    if arguments[2:] == ["watched"]:\n        end_with_parent()\n', "", ("tests/faults/test_campaign.py",),
+        '    if arguments[2:] == ["watched"]:\n        end_with_parent()\n', "", (SAMPLE_OF_UPSCALING,),
     ),
     Mutation(
         "a video is not looked at again when a chunk is encoded", "workers/stages/encode.py",
         '        unchanged(Path(job.params["video"]), job.params["seen"])  #', "        #",
-        ("tests/faults/test_changes.py",),
+        (CHANGED_VIDEO,),
     ),
     Mutation(
         "a video is not looked at again when its sound is copied", "workers/stages/join.py",
         '            unchanged(Path(params["video"]), params["seen"])  #', "            pass  #",
-        ("tests/faults/test_changes.py",),
+        (CHANGED_VIDEO,),
     ),
     Mutation(
         "a video may change while it is looked at", "orchestrator/upscaling/prepare.py",
-        "    if before is None or seen(video) != before:", "    if before is None:", ("tests/faults/test_changes.py",),
+        "    if before is None or seen(video) != before:", "    if before is None:", (CHANGED_VIDEO,),
     ),
     Mutation(
         "pieces are not verified before they are joined", "workers/stages/join.py",
