@@ -82,6 +82,7 @@ def test_weights_that_change_under_a_run(
         ("encode.event.step", "changed while the run was under way"),
         ("join.event.step", "changed while the run was under way"),
     ],
+    ids=["looked", "encode", "join"],
 )
 def test_a_video_that_changes_under_its_upscaling(
     tmp_path: Path, upscaled: Path, disturbed: Disturbed, point: str, said: str
