@@ -1,9 +1,10 @@
-"""What a video file is: `python -P -m workers.inspect FILE [FORMAT]` prints one line of JSON and ends.
+"""What a video file is: `python -P -m workers.inspect FILE [FORMAT [watched]]` prints one line of JSON and ends.
 
 A process of its own, because the orchestrator imports no av, and because a damaged file may take its reader with it.
 Every frame is decoded once: only so are their count and their times certain. The fields are those of
 `orchestrator.upscaling.facts.Facts`; with FORMAT (FFmpeg's name of a container) each sound track and subtitle says
 whether such a file can hold it. A file that is no video gives `{"problem": ..., "advice": ...}` and exit status 2.
+`watched`: it ends as soon as stdin does, which is when the orchestrator is gone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ import av
 import av.container
 from av.stream import Disposition
 
+from cache import failpoints
+from cache.failpoints import failpoint
 from weights.errors import RelayError
+from workers.channel import end_with_parent
 from workers.video.source import VideoSource
 from workers.video.times import steady_rate
 
@@ -33,6 +37,10 @@ _LONGEST_LAST = Fraction(2)
 
 
 def main(arguments: list[str]) -> int:
+    failpoints.enter("inspect")
+    if arguments[2:] == ["watched"]:
+        end_with_parent()
+    failpoint("looking")
     try:
         print(json.dumps(inspect(Path(arguments[0]), arguments[1] if len(arguments) > 1 else None)), flush=True)
     except RelayError as error:
@@ -41,6 +49,7 @@ def main(arguments: list[str]) -> int:
     except Exception:
         traceback.print_exc()
         return 1
+    failpoint("looked")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -87,7 +88,8 @@ class Facts:
 
 def look(path: Path, container: str, environment: WorkerEnvironment) -> Facts:
     """UsageError when the file is no video that can be read. container: FFmpeg's name of the new file's format."""
-    answer = _run([sys.executable, "-P", "-m", "workers.inspect", str(path), container], environment.variables)
+    words = [sys.executable, "-P", "-m", "workers.inspect", str(path), container, "watched"]
+    answer = _run(words, environment.variables)
     lines = answer.stdout.strip().splitlines()
     try:
         raw = json.loads(lines[-1]) if lines else {}
@@ -100,9 +102,15 @@ def look(path: Path, container: str, environment: WorkerEnvironment) -> Facts:
 
 
 def _run(words: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Its stdin is a pipe that is never written: it ends when this process does, however that goes."""
     try:
-        return subprocess.run(
-            words, env=dict(variables), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-        )
+        ours, held = os.pipe()
+        try:
+            return subprocess.run(
+                words, env=dict(variables), stdin=ours, capture_output=True, text=True, errors="replace"
+            )
+        finally:
+            os.close(ours)
+            os.close(held)
     except OSError as error:
         raise WorkerFailed(f"No process could be started: {error}.") from error

@@ -45,11 +45,13 @@ FORMATS: Mapping[str, str] = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedUpscale(PreparedRelay):
-    """The run of a video. `facts` are the old one's, `sizes` and `times` the new one's. It always goes to the end."""
+    """The run of a video. `facts` are the old one's, `sizes` and `times` the new one's. seen: the old one's size, and
+    when it changed in nanoseconds, as it was looked at. It always goes to the end."""
 
     recipe: UpscaleRecipe
     weights: UpscalerSet
     facts: Facts
+    seen: tuple[int, int]
     sizes: Sizes
     times: Times
 
@@ -66,9 +68,12 @@ def prepare(
     place = output_path(video, output, recipe, overwrite)
     environment = worker_environment(os.environ)
     asked = Early(lambda: probe(home.root / "machine.json", environment))
+    before = seen(video)
     looking = Early(lambda: look(video, FORMATS[place.suffix.lower()], environment))
     weights = find_upscaler(recipe.weights, spatial=recipe.kind == SPATIAL)
     facts = looking.result()
+    if before is None or seen(video) != before:
+        raise UsageError(f"{video} changed while it was looked at.", advice="Run the same command again.")
     if again and facts.sha256 != recipe.sha256:
         raise UsageError(f"{video} is no longer the video that this run was made from.")
     words.refuse(facts, video)
@@ -140,6 +145,7 @@ def prepare(
         memory=cutting_up.plan_works(found, given),
         fingerprint=fingerprint_of,
         facts=facts,
+        seen=before,
         sizes=shape,
         times=when,
     )
@@ -153,6 +159,15 @@ def check(recipe: UpscaleRecipe) -> None:
     check_machine(recipe.memory, recipe.tiles)
     if recipe.chunk is not None and recipe.from_run is None:
         check_length(recipe.chunk)
+
+
+def seen(video: Path) -> tuple[int, int] | None:
+    """Its size and the time of its last change, in nanoseconds; None where there is no file."""
+    try:
+        status = os.stat(video)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def output_path(video: Path, output: Path | None, recipe: UpscaleRecipe, overwrite: bool) -> Path:

@@ -61,11 +61,11 @@ class UpscaleRun(RelayRun[PreparedUpscale]):
 
     def unkeyed_params(self, stage: str) -> dict[str, Any]:
         """Where the video lies, for those who read it; what is written into the new one."""
-        recipe, facts = self.prepared.recipe, self.prepared.facts
+        read = {"video": self.prepared.recipe.video, "seen": list(self.prepared.seen)}
         if stage == "encode":
-            return {"video": recipe.video, "bytes": facts.bytes}
+            return read
         if stage == "join":
-            return {"video": recipe.video, "title": "", "comment": comment(self.prepared)}
+            return {**read, "title": "", "comment": comment(self.prepared)}
         return {}
 
     def begin(self) -> None:

@@ -14,10 +14,17 @@ before and after it is saved, each file before it is written, before it gets its
     full-disk         the same on a small disk of its own that is really full from then on (needs the right to mount)
     interrupt-parent  at each event of a worker: Ctrl-C in the orchestrator
 
+and in the runs that upscale a video, while a process stands still at a point
+
+    full-disk                       also where a worker begins an item: its encoder's file is no point
+    sleep                           both processes stand still for a second
+    lose, spoil                     the newest result is deleted, or a bit of it flips
+    film-gone, film-exchanged, film-rewritten    the same for the video that they are made from
+
 is injected in a run that begins from a copy of a home that holds the earlier stages. Then the same command is run
 again. What must hold: the exit code; no process left after two seconds; the second run succeeds with videos that are
-identical to the undisturbed run's, byte for byte; no saved step and no finished result is computed again; no temporary
-file, no unfinished state and no damaged file is left.
+identical to the undisturbed run's, byte for byte, and so is a disturbed run that succeeds; no saved step and no
+finished result is computed again; no temporary file, no unfinished state and no damaged file is left.
 """
 
 from __future__ import annotations
@@ -36,7 +43,7 @@ from typing import Any
 
 from tests.faults import disk
 from tests.faults.injection import Fault, Outcome, inject
-from tests.faults.relay import hear_signals
+from tests.faults.relay import INSPECT, hear_signals
 from tests.faults.scenario import SCENARIOS, Point, Scenario
 
 
@@ -44,10 +51,9 @@ def faults_of(scenario: Scenario, stages: Sequence[str] | None = None) -> list[F
     """Every fault of a scenario."""
     found = []
     for stage in stages or scenario.disturbed:
-        for point in scenario.worker_points(stage):
-            found += [Fault(scenario.name, point, action) for action in actions(point)]
-        for point in scenario.orchestrator_points(stage):
-            found += [Fault(scenario.name, point, action) for action in actions(point)]
+        for point in (*scenario.worker_points(stage), *scenario.orchestrator_points(stage)):
+            chosen = actions(point) + (meddling(point) if scenario.film is not None else [])
+            found += [Fault(scenario.name, point, action) for action in chosen]
     return found
 
 
@@ -56,10 +62,25 @@ def actions(point: Point) -> list[str]:
     full = ["enospc", *(["full-disk"] if disk.allowed() else [])] if point.name == "write.opened" else []
     if point.scope == "run":
         return ["kill", *full]
-    chosen = ["kill", "orphan" if point.name.startswith("event.") else "kill-parent", *full]
+    waits = point.name.startswith("event.") or point.scope == INSPECT
+    chosen = ["kill", "orphan" if waits else "kill-parent", *full]
     if point.name in ("event.step", "event.loaded"):
         chosen.append("interrupt-parent")
     return chosen
+
+
+def meddling(point: Point) -> list[str]:
+    """What happens to files and to time there, in a run that upscales a video."""
+    if point.name == "event.step":
+        return ["sleep"]
+    if point.name == "event.item":
+        return ["full-disk"] if disk.allowed() else []
+    film = ["film-gone", "film-exchanged", "film-rewritten"]
+    if point.name == "looking":
+        return film[:1]  # what it is exchanged for then is what is upscaled
+    if point.name in ("event.run_started", "looked") or point.rule == "encode.event.started:1":
+        return film
+    return [*film, "lose", "spoil"] if point.name in ("event.started", "event.stage_done") else []
 
 
 def sample(faults: list[Fault], count: int, seed: int) -> list[Fault]:
@@ -74,14 +95,22 @@ def sample(faults: list[Fault], count: int, seed: int) -> list[Fault]:
 
 
 def carry_out(
-    scenarios: Iterable[Scenario], faults: Sequence[Fault], work: Path, jobs: int, say: bool = True
+    scenarios: Iterable[Scenario],
+    faults: Sequence[Fault],
+    work: Path,
+    jobs: int,
+    say: bool = True,
+    seconds: float = float("inf"),
 ) -> list[Outcome]:
-    """Injects them, `jobs` at a time."""
+    """Injects them, `jobs` at a time; none is begun after so many seconds."""
+    end = time.monotonic() + seconds
     named = {scenario.name: scenario for scenario in scenarios}
     done = 0
 
-    def one(numbered: tuple[int, Fault]) -> Outcome:
+    def one(numbered: tuple[int, Fault]) -> Outcome | None:
         nonlocal done
+        if time.monotonic() > end:
+            return None
         number, fault = numbered
         folder = work / f"case-{number}"
         outcome = inject(named[fault.scenario], fault, folder)
@@ -94,7 +123,7 @@ def carry_out(
         return outcome
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(one, enumerate(faults)))
+        return list(filter(None, pool.map(one, enumerate(faults))))
 
 
 def report(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
@@ -111,8 +140,20 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> dict[str, object]:
     }
 
 
+MEDDLED = {
+    "sleep": "asleep",
+    "lose": "result deleted",
+    "spoil": "result damaged",
+    "film-gone": "video gone",
+    "film-exchanged": "video exchanged",
+    "film-rewritten": "video rewritten",
+}
+
+
 def victim(fault: Fault) -> str:
     """The fault as the tables name it."""
+    if fault.action in MEDDLED:
+        return MEDDLED[fault.action]
     where = "orchestrator" if fault.point.scope == "run" or fault.action.endswith(("parent", "orphan")) else "worker"
     kind = {
         "kill-parent": "kill -9",
@@ -152,6 +193,7 @@ def main() -> int:
     parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS))
     parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th fault, beginning with the K-th")
     parser.add_argument("--sample", type=int, help="so many faults only")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no fault after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--list", action="store_true", help="name the faults, and inject none")
@@ -178,7 +220,7 @@ def main() -> int:
         print("\n".join(fault.text for fault in faults))
         print(len(faults))
         return 0
-    outcomes = carry_out(scenarios, faults, options.work.resolve(), options.jobs)
+    outcomes = carry_out(scenarios, faults, options.work.resolve(), options.jobs, seconds=60 * options.minutes)
     found = report(outcomes, time.monotonic() - began)
     if options.result:
         options.result.write_text(json.dumps(found, indent=1) + "\n")

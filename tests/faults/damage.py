@@ -1,13 +1,14 @@
 """Damaged files: every kind of file in a home, cut at 10 places or with a flipped bit at 100.
 
-    python -m tests.faults.damage --work FOLDER --result FILE.json [--runs 20]
+    python -m tests.faults.damage --work FOLDER --result FILE.json [--runs 20] [--scenario smooth]
 
 Results, states and videos: each damaged copy is read as the program reads it: it must be found out every time, and set
 aside. With so many of each kind the whole program is run on it, too: the damaged result is computed again, and the
 video is that of the undisturbed run, byte for byte.
 
-Records: a run that was killed is resumed with so many damages of each file that says something about the run, about the
-home or about the machine. The video is the undisturbed one, or the program refuses in a sentence; never another video.
+Records: a run that was killed (in stage 1; one that upscales in decode) is resumed with so many damages of each file
+that says something about the run, about the home or about the machine. The video is the undisturbed one, or the program
+refuses in a sentence; never another video.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Damage:
         return bytes(changed)
 
 
+FILES_OF_VIDEOS = ("video", "record", "piece", "record of a piece")
+
+
 @dataclass(frozen=True)
 class Target:
     """A file of a home, the stage that made it, its key, and how it is read."""
@@ -59,7 +63,7 @@ class Target:
         """As the program asks; a damaged one is set aside by that."""
         if self.kind == "partial":
             return load_partial(home, self.key) is not None
-        if self.kind in ("video", "record"):
+        if self.kind in FILES_OF_VIDEOS:
             return find_video(home, self.key) is not None
         return find(self.path, key=self.key, stage=self.kind) is not None
 
@@ -74,14 +78,22 @@ def damages(size: int, seed: int) -> Iterator[Damage]:
 
 
 def targets(home: Home, stages: dict[str, str]) -> list[Target]:
-    """Every artifact, the video, its record, and the state of an unfinished stage; `stages`: key -> stage."""
-    found = []
+    """Of each kind a file: artifacts, the video, a piece of it, their records, and the state of an unfinished stage.
+
+    stages: key -> stage.
+    """
+    found: list[Target] = []
+    pieces = "join" in stages.values()
     for path in sorted((home.root / "objects").glob("*/*")):
         key = path.name.split(".")[0]
+        if key not in stages:  # another run's
+            continue
         kind = stages[key]
-        if kind == "decode":
-            kind = "record" if path.name.endswith(".json") else "video"
-        found.append(Target(kind, key, path))
+        if kind in ("decode", "join"):
+            whole = "piece" if kind == "decode" and pieces else "video"
+            kind = whole if path.suffix != ".json" else "record" if whole == "video" else "record of a piece"
+        if kind not in [target.kind for target in found]:
+            found.append(Target(kind, key, path))
     found += [Target("partial", path.stem, path) for path in sorted(home.partial.iterdir())]
     return found
 
@@ -105,15 +117,17 @@ def read_all(target: Target, home: Home) -> tuple[int, list[str]]:
 
 def run_on(scenario: Scenario, target: Target, damage: Damage, source: Place, folder: Path) -> list[str]:
     """The whole program on a home with that one damage, and nothing after the damaged stage; what went wrong."""
-    place = Place(folder).make(source.home)
+    place = scenario.place(folder, source.home)
     path = place.home / target.path.relative_to(source.home)
     path.write_bytes(damage.apply(path.read_bytes()))
     if target.kind not in ("video", "record"):  # so that something needs the damaged one
         for later in (place.home / "objects").glob("*/*"):
-            if later.stat().st_mtime_ns > target.path.stat().st_mtime_ns and later != path:
+            own = later.name.split(".")[0] == target.key
+            if not own and later.stat().st_mtime_ns > target.path.stat().st_mtime_ns:
                 later.unlink()
         for video in (place.home / "objects").glob("*/*.video.json"):
-            video.unlink()
+            if video.name.split(".")[0] != target.key:
+                video.unlink()
     ended = place.run(*scenario.command)
     problems = []
     if ended.code != 0 or "Traceback" in ended.err:
@@ -128,22 +142,27 @@ def run_on(scenario: Scenario, target: Target, damage: Damage, source: Place, fo
 
 @dataclass(frozen=True)
 class Killed:
-    """A run of another seed that was killed in stage 1, after its second step. `home` is as that left it."""
+    """A run that was killed. `home` is as that left it; `stage`: where it was."""
 
     place: Place
     home: Path
     run: str
+    stage: str
     video: bytes
 
     def records(self) -> dict[str, Path]:
         """What can be damaged, relative to the home."""
         run = Path("runs") / self.run
-        (state,) = (self.home / "partial").iterdir()
-        names = ("machine.json", "fingerprints.json", "history.json", "format", f"locks/{state.stem}.lock")
-        inside = ("recipe.json", "state.json", "events.jsonl", "jobs/stage1.json", "logs/stage1.log")
-        found = {"partial": state.relative_to(self.home), **{Path(name).name: Path(name) for name in names}}
+        names = ["machine.json", "fingerprints.json", "history.json", "format"]
+        inside = ("recipe.json", "state.json", "events.jsonl", f"jobs/{self.stage}.json", f"logs/{self.stage}.log")
+        found: dict[str, Path] = {}
+        for state in (self.home / "partial").iterdir():  # an upscaling has none
+            found["partial"] = state.relative_to(self.home)
+            names.append(f"locks/{state.stem}.lock")
+        found |= {Path(name).name: Path(name) for name in names}
         found |= {f"{Path(name).name} of the run": run / name for name in inside}
-        return {name: path for name, path in found.items() if (self.home / path).stat().st_size}
+        there = {name: path for name, path in found.items() if (self.home / path).exists()}
+        return {name: path for name, path in there.items() if (self.home / path).stat().st_size}
 
     def resume(self, path: Path, damage: Damage) -> str:
         """With one damage: "same", "refused", or what went wrong."""
@@ -162,13 +181,18 @@ class Killed:
 
 
 def kill_another(scenario: Scenario, place: Place, work: Path) -> Killed:
-    command = (*scenario.command[:-1], "other.mp4", "--seed", "9")
-    undisturbed = Place(work / "other").make(place.home)
-    assert undisturbed.run(*command).code == 0
-    leave_a_state(scenario, place)
+    undisturbed = scenario.place(work / "other", place.home)
+    assert undisturbed.run(*other(scenario)).code == 0
+    stage = leave_a_state(scenario, place)
     shutil.copytree(place.home, work / "killed")
     run = json.loads(place.run("runs", "show", "last", "--json").out)["run"]
-    return Killed(place, work / "killed", run, undisturbed.made()["other.mp4"])
+    return Killed(place, work / "killed", run, stage, undisturbed.made()["other.mp4"])
+
+
+def other(scenario: Scenario) -> tuple[str, ...]:
+    """A command of the same home whose video is another."""
+    change = ("--seed", "9") if scenario.film is None else ("--no-sound", "--tiles", "64x16")
+    return (*scenario.command[:-1], "other.mp4", *change)
 
 
 MAY_REFUSE = ("recipe.json of the run", "state.json of the run", "format")
@@ -192,21 +216,22 @@ def resume_all(killed: Killed, runs: int) -> tuple[dict[str, dict[str, int]], li
     return counts, problems
 
 
-def prepare(work: Path) -> tuple[Scenario, Place, dict[str, str]]:
-    """A finished run's home, with the state of another, killed one beside it."""
-    scenario = Scenario("max", work / "max").prepare()
-    place = Place(work / "whole").make(scenario.home("text"))
+def prepare(work: Path, name: str = "max") -> tuple[Scenario, Place, dict[str, str]]:
+    """A finished run's home."""
+    scenario = Scenario(name, work / name).prepare()
+    place = scenario.place(work / "whole", scenario.home(scenario.stages[0]))
     assert place.run(*scenario.command).code == 0
     shown = json.loads(place.run("runs", "show", "last", "--json").out)
     stages = {key: stage["name"] for stage in shown["stages"] for key in stage["keys"]}
     return scenario, place, stages
 
 
-def leave_a_state(scenario: Scenario, place: Place) -> None:
-    """Stage 1 of another seed, killed after its second step."""
-    command = (*scenario.command[:-1], "other.mp4", "--seed", "9")
-    killed = place.run(*command, LTX_RELAY_FAILPOINTS="stage1.step.saved:2=kill")
+def leave_a_state(scenario: Scenario, place: Place) -> str:
+    """Stage 1 of another seed, killed after its second step; or a decode in other tiles, at its second piece."""
+    point = "stage1.step.saved:2" if scenario.film is None else "decode.event.item:2"
+    killed = place.run(*other(scenario), LTX_RELAY_FAILPOINTS=f"{point}=kill")
     assert killed.code == 7, killed.err
+    return point.split(".")[0]
 
 
 def main() -> int:
@@ -214,9 +239,10 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--result", type=Path)
     parser.add_argument("--runs", type=int, default=20, help="whole runs for each kind of file")
+    parser.add_argument("--scenario", choices=("max", "smooth"), default="max")
     options = parser.parse_args()
     shutil.rmtree(options.work, ignore_errors=True)
-    scenario, place, stages = prepare(options.work.resolve())
+    scenario, place, stages = prepare(options.work.resolve(), options.scenario)
     home = Home(place.home)
     found = targets(home, stages)
     problems: list[str] = []

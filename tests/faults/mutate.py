@@ -35,6 +35,8 @@ class Mutation:
     tests: tuple[str, ...]
 
 
+CHANGED_VIDEO = "tests/faults/test_changes.py::test_a_video_that_changes_under_its_upscaling"
+SAMPLE_OF_UPSCALING = "tests/faults/test_campaign.py::test_a_sample_of_the_campaign_of_upscaling"
 MUTATIONS = (
     Mutation(
         "no fsync of a file", "cache/durable.py",
@@ -127,6 +129,29 @@ MUTATIONS = (
         "a worker outlives its orchestrator", "workers/__main__.py",
         "        if channel.supervised:\n            end_with_parent()\n", "",
         ("tests/orchestrator/test_supervisor.py",),
+    ),
+    Mutation(
+        "who looks at a video outlives its orchestrator", "workers/inspect.py",
+        '    if arguments[2:] == ["watched"]:\n        end_with_parent()\n', "", (SAMPLE_OF_UPSCALING,),
+    ),
+    Mutation(
+        "a video is not looked at again when a chunk is encoded", "workers/stages/encode.py",
+        '        unchanged(Path(job.params["video"]), job.params["seen"])  #', "        #",
+        (CHANGED_VIDEO,),
+    ),
+    Mutation(
+        "a video is not looked at again when its sound is copied", "workers/stages/join.py",
+        '            unchanged(Path(params["video"]), params["seen"])  #', "            pass  #",
+        (CHANGED_VIDEO,),
+    ),
+    Mutation(
+        "a video may change while it is looked at", "orchestrator/upscaling/prepare.py",
+        "    if before is None or seen(video) != before:", "    if before is None:", (CHANGED_VIDEO,),
+    ),
+    Mutation(
+        "pieces are not verified before they are joined", "workers/stages/join.py",
+        "        if find_video(home, path.stem, on_damage=said.append) is None:", "        if False:",
+        ("tests/workers/test_segments.py",),
     ),
     Mutation(
         "weights are not looked at again after a stage", "orchestrator/relay_run.py",

@@ -20,6 +20,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "A red ball bouncing on green grass"
 STAGES = ("text", "stage1", "stage2", "temporal", "decode")
+INSPECT = "inspect"
+"""What the process that looks at a video calls itself; it is no stage."""
 UNSTEADY = frozenset({"event.memory", "event.sample", "event.heartbeat", "event.preview"})
 """Points whose number depends on time."""
 
@@ -151,12 +153,12 @@ class Place:
         return Ended(process.returncode, out, err, time.monotonic() - began)
 
     def processes(self) -> list[psutil.Process]:
-        """What still runs for this place: its workers have the job's path on their command line."""
+        """What still runs for this place: workers have the job's path on their command line, or a video's."""
         mine = []
         for process in psutil.process_iter(["cmdline", "status"]):
             words = process.info["cmdline"] or []
             dead = process.info["status"] == psutil.STATUS_ZOMBIE
-            if not dead and any(word.startswith(f"{self.home}{os.sep}") for word in words):
+            if not dead and any(word.startswith(f"{self.folder}{os.sep}") for word in words):
                 mine.append(process)
         return mine
 

@@ -8,24 +8,41 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.relay import PROMPT, ROOT, UNSTEADY, Hit, Place, hits
+from tests.faults.relay import INSPECT, PROMPT, ROOT, UNSTEADY, Hit, Place, hits
+from tests.workers.video.films import drawn, write
 
 SMALL = ("--model", "tiny", "--height", "64", "--width", "96", "--frames", "9", "--json")
+GENERATE = ("generate", PROMPT, *SMALL)
+FILM = "film.mp4"
+"""The video that an upscaling run begins with, in the folder where the new one goes."""
+UPSCALE = (FILM, "--model", "tiny", "--chunk", "41", "--json")
 SCENARIOS = {
-    "max": (*SMALL, "--steps-stage1", "3", "--output", "ball.mp4"),
+    "max": (*GENERATE, "--steps-stage1", "3", "--output", "ball.mp4"),
     "sweep": (
-        *SMALL, "--preset", "two-stage", "--steps-stage1", "2", "--steps-stage2", "2", "--seed", "1,2",
+        *GENERATE, "--preset", "two-stage", "--steps-stage1", "2", "--steps-stage2", "2", "--seed", "1,2",
         "--output", "ball.mp4",
     ),
-    "draft": (*SMALL, "--preset", "draft", "--steps", "4", "--codec", "ffv1", "--output", "ball.mkv"),
+    "draft": (*GENERATE, "--preset", "draft", "--steps", "4", "--codec", "ffv1", "--output", "ball.mkv"),
     "pieces": (
-        *SMALL[:-2], "49", "--json", "--preset", "draft", "--steps", "1", "--tiles", "64x16", "--codec", "ffv1",
+        *GENERATE[:-2], "49", "--json", "--preset", "draft", "--steps", "1", "--tiles", "64x16", "--codec", "ffv1",
         "--output", "ball.mkv",
     ),
+    "smooth": ("upscale-temporal", *UPSCALE, "--output", "smooth.mp4"),
+    "jumping": ("upscale-temporal", *UPSCALE, "--no-sound", "--output", "smooth.mp4"),
+    "large": ("upscale-spatial", *UPSCALE, "--codec", "ffv1", "--output", "large.mkv"),
 }  # fmt: skip
-ONLY = {"pieces": ("decode",)}
-"""Stages that are disturbed, where not all are: here the frames come in pieces, each of which is kept."""
-ENVIRONMENT = {"pieces": {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "faults" / "every_piece"), str(ROOT)])}}
+FRAMES = {"smooth": 73, "jumping": 44, "large": 44}
+"""Of the video that is upscaled: three chunks, or two."""
+ONLY = {"pieces": ("decode",), "large": ("spatial", "decode"), "jumping": ("decode",)}
+"""Stages that are disturbed, where not all are: of "pieces", each of which is kept, and what "smooth" does not have."""
+
+
+def with_changed(name: str) -> dict[str, str]:
+    """The environment in which every process of the program is changed by that `sitecustomize`."""
+    return {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "faults" / name), str(ROOT)])}
+
+
+ENVIRONMENT = {"pieces": with_changed("every_piece"), "jumping": with_changed("jumping_clock")}
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,19 @@ class Scenario:
 
     @property
     def command(self) -> tuple[str, ...]:
-        return ("generate", PROMPT, *SCENARIOS[self.name])
+        return SCENARIOS[self.name]
+
+    @property
+    def film(self) -> Path | None:
+        """The video that it begins with, where it does."""
+        return self.folder / FILM if self.name in FRAMES else None
+
+    def place(self, folder: Path, home: Path | None = None) -> Place:
+        """A place for the command, with a copy of that home and of what it reads."""
+        place = Place(folder).make(home)
+        if self.film is not None:
+            shutil.copyfile(self.film, place.videos / FILM)
+        return place
 
     @property
     def environment(self) -> dict[str, str]:
@@ -67,7 +96,10 @@ class Scenario:
 
     def prepare(self) -> Scenario:
         """Runs the command undisturbed, and makes a home for each stage from what it left."""
-        place = Place(self.folder / "reference").make()
+        if self.film is not None:
+            self.film.parent.mkdir(parents=True, exist_ok=True)
+            write(self.film, drawn(FRAMES[self.name], 32, 32), sound="aac")
+        place = self.place(self.folder / "reference")
         # The probe's answer is there in every home, so that all of them reach the same points.
         assert place.run("plan", PROMPT, *SMALL, "--output", "plan.mp4", **self.environment).code == 0
         shutil.copytree(place.home, self.folder / "homes" / "empty")
@@ -84,7 +116,8 @@ class Scenario:
                 for path in map(Path, stages[earlier]["artifacts"]):
                     target = home / path.relative_to(place.home)
                     target.parent.mkdir(exist_ok=True)
-                    shutil.copyfile(path, target)
+                    for file in path.parent.glob(f"{path.stem}.*"):  # a piece of a video has a record
+                        shutil.copyfile(file, target.parent / file.name)
         return self
 
     def home(self, stage: str) -> Path:
@@ -94,7 +127,7 @@ class Scenario:
     def hits(self, stage: str) -> list[Hit]:
         """The steady points that an undisturbed run from that home reaches, in order."""
         if stage not in self._hits:
-            place = Place(self.folder / f"record-{stage}").make(self.home(stage))
+            place = self.place(self.folder / f"record-{stage}", self.home(stage))
             record = self.folder / f"hits-{stage}"
             ended = place.run(*self.command, LTX_RELAY_FAILPOINTS=f"record={record}", **self.environment)
             assert ended.code == 0, ended.err
@@ -103,16 +136,17 @@ class Scenario:
         return self._hits[stage]
 
     def worker_points(self, stage: str) -> list[Point]:
-        """All points of that stage's worker."""
+        """All points of that stage's worker; of the process that looks at a video too, where the stage is the first."""
         start = "stage1" if stage == "preview" else stage
-        return [Point(stage, hit.scope, hit.name, hit.n) for hit in self.hits(start) if hit.scope == stage]
+        scopes = (stage, INSPECT) if stage == self.stages[0] else (stage,)
+        return [Point(stage, hit.scope, hit.name, hit.n) for hit in self.hits(start) if hit.scope in scopes]
 
     def orchestrator_points(self, stage: str) -> list[Point]:
         """Those of the orchestrator while it is at that stage: up to it for the first, to the end for the last."""
         reached = self.hits("stage1" if stage == "preview" else stage)
         workers = [hit.scope for hit in reached]
         first = 0 if stage == self.stages[0] else workers.index(stage)
-        behind = [index for index, scope in enumerate(workers) if scope not in ("run", stage)]
+        behind = [index for index, scope in enumerate(workers) if scope not in ("run", INSPECT, stage)]
         later = [index for index in behind if index > first]
         last = later[0] if later else len(reached)
         return [Point(stage, hit.scope, hit.name, hit.n) for hit in reached[first:last] if hit.scope == "run"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.faults import disk
 from tests.faults.campaign import carry_out, faults_of, report, sample
-from tests.faults.scenario import Scenario
+from tests.faults.injection import Fault
+from tests.faults.scenario import Point, Scenario
 
 FAULTS = 13
 
@@ -29,3 +30,16 @@ def test_a_sample_of_the_campaign(tmp_path: Path) -> None:
     assert not found["problems"]
     actions = {"kill", "kill-parent", "orphan", "enospc", "interrupt-parent"}
     assert {fault.action for fault in chosen} == actions | ({"full-disk"} if disk.allowed() else set())
+
+
+def test_a_sample_of_the_campaign_of_upscaling(tmp_path: Path) -> None:
+    scenario = Scenario("smooth", tmp_path / "smooth").prepare()
+    faults = faults_of(scenario, ("decode", "join"))
+    assert len(faults) > 150
+    # In the middle of a piece; a piece that is damaged as it is to be read; a file of FFmpeg's that meets a full disk.
+    wanted = {("decode.event.item:2", "orphan"), ("join.event.started:1", "spoil"), ("join.event.item:1", "full-disk")}
+    chosen = [fault for fault in faults if (fault.point.rule, fault.action) in wanted]
+    assert len(chosen) == (3 if disk.allowed() else 2)
+    # The process that looks at the video loses its orchestrator.
+    chosen.append(Fault("smooth", Point("join", "inspect", "looking", 1), "orphan"))
+    assert not report(carry_out([scenario], chosen, tmp_path, jobs=2, say=False), 0)["problems"]

@@ -19,8 +19,11 @@ import pytest
 
 import weights
 from tests.faults.conftest import COMMAND, Reference
+from tests.faults.meddling import film_rewritten
 from tests.faults.relay import ROOT, Ended, Place, wait_for_a_stop
+from tests.workers.video.films import drawn, write
 
+UPSCALE = ("upscale-temporal", "film.mp4", "--model", "tiny", "--output", "smooth.mp4", "--json")
 TINY = Path(weights.__path__[0]) / "tiny"
 DEV = "ltx-2-tiny-dev.safetensors"
 Disturbed = Callable[..., Ended]
@@ -70,6 +73,37 @@ def test_weights_that_change_under_a_run(
     fresh = Place(tmp_path / "fresh").make()
     assert fresh.run(*command).code == 0
     assert place.made() == fresh.made(), "as with the new weights from the beginning"
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        ("inspect.looked", "changed while it was looked at"),
+        ("encode.event.step", "changed while the run was under way"),
+        ("join.event.step", "changed while the run was under way"),
+    ],
+    ids=["looked", "encode", "join"],
+)
+def test_a_video_that_changes_under_its_upscaling(
+    tmp_path: Path, upscaled: Path, disturbed: Disturbed, point: str, said: str
+) -> None:
+    place = Place(tmp_path / "place").make(upscaled if point.startswith("join") else None)
+    write(place.videos / "film.mp4", drawn(9, 32, 32), sound="aac")
+    before = place.finished_keys()
+    ended = disturbed(place, UPSCALE, point, lambda: film_rewritten(place))
+    assert ended.code == 2, (ended.out, ended.err)
+    assert f"film.mp4 {said}" in ended.err
+    assert place.finished_keys() == before, "nothing that was made of the mixture is kept"
+    assert not place.litter()
+
+
+@pytest.fixture(scope="module")
+def upscaled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which that video has only to be joined."""
+    place = Place(tmp_path_factory.mktemp("upscaled")).make()
+    write(place.videos / "film.mp4", drawn(9, 32, 32), sound="aac")
+    assert place.run(*UPSCALE, LTX_RELAY_FAILPOINTS="join.event.started=kill").code == 7
+    return place.home
 
 
 def test_asked_to_end(place: Place, reference: Reference) -> None:

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 import weights
 from cache.artifacts import Tensor, publish
 from cache.home import open_home
+from cache.videos import publish_video
 from tests.workers.video.films import drawn, write
-from weights.errors import UsageError
+from weights.errors import ArtifactError, UsageError
 from weights.fingerprint import fingerprint
 from workers.channel import EventChannel
 from workers.context import Context
 from workers.protocol import Item, Job, WeightsUse
 from workers.stages import segments
 from workers.stages.encode import chunks
+from workers.stages.join import whole
 from workers.stages.segments import fade, mixed
 from workers.video.source import VideoSource
 
@@ -32,7 +34,8 @@ def encode_job(path: Path, items: Sequence[tuple[int, int, int]], padding: tuple
     made = tuple(
         Item(str(start), "", {}, {"start": start, "frames": count, "padded": padded}) for start, count, padded in items
     )
-    params: dict[str, Any] = {"video": str(path), "bytes": path.stat().st_size, "padding": padding}
+    status = path.stat()
+    params: dict[str, Any] = {"video": str(path), "seen": [status.st_size, status.st_mtime_ns], "padding": padding}
     return Job("encode", made, (), "", params=params)
 
 
@@ -73,10 +76,29 @@ def test_a_file_that_changed_is_refused(film: Path, tmp_path: Path) -> None:
     job = encode_job(other, [(0, 9, 9)], (0, 0, 0, 0))
     with pytest.raises(UsageError, match="only 5 frames"):
         list(chunks(job, Context(job, EventChannel(None))))
-    with other.open("ab") as file:
-        file.write(b"more")
-    with pytest.raises(UsageError, match="changed"):
-        list(chunks(job, Context(job, EventChannel(None))))
+    job = encode_job(other, [(0, 5, 9)], (0, 0, 0, 0))
+    content = other.read_bytes()
+    for changed in (content[::-1], content + b"more"):
+        other.write_bytes(changed)
+        with pytest.raises(UsageError, match="changed"):
+            list(chunks(job, Context(job, EventChannel(None))))
+
+
+def test_pieces_are_verified_before_they_are_joined(tmp_path: Path) -> None:
+    home, keys = open_home(tmp_path / "home"), ("a" * 64, "b" * 64)
+    for key in keys:
+        made = home.tmp / key
+        made.write_bytes(key.encode() * 10)
+        publish_video(home, key, made, ".mp4")
+    pieces = [home.object_path(key, ".mp4") for key in keys]
+    assert list(whole(home, pieces)) == pieces
+    pieces[1].write_bytes(pieces[1].read_bytes().upper())
+    found = whole(home, pieces)
+    assert next(found) == pieces[0]
+    with pytest.raises(ArtifactError, match=r"damaged.* set aside"):
+        next(found)
+    with pytest.raises(ArtifactError, match="gone"):
+        list(whole(home, pieces))
 
 
 @given(shared=st.integers(0, 80), margin=st.integers(0, 40))

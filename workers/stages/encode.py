@@ -20,7 +20,7 @@ from workers.arrays import DTYPES, publish_arrays
 from workers.context import Context
 from workers.protocol import Item, Job
 from workers.stages.loading import load
-from workers.video.source import VideoSource
+from workers.video.source import VideoSource, unchanged
 from workers.video.tiling import TileSizes
 from workers.video.vae import encode
 
@@ -30,8 +30,9 @@ Frames = NDArray[np.uint8]
 def run(job: Job, context: Context) -> None:
     """Publishes `video` [1, 128, k + 1, height, width] of every item, normalised.
 
-    job.params: `video`, the file; `bytes`, its size; `padding`, (top, bottom, left, right) in pixels; `tiles`. An
-    item's: `start`, its first frame; `frames`, how many it has; `padded`, how many it is given.
+    job.params: `video`, the file; `seen`, its size, and when it changed in nanoseconds; `padding`, (top, bottom, left,
+    right) in pixels; `tiles`. An item's: `start`, its first frame; `frames`, how many it has; `padded`, how many it is
+    given.
     """
     dtype = DTYPES[job.dtype]
     _, statistics = load(job, context, "statistics", dtype)
@@ -41,6 +42,7 @@ def run(job: Job, context: Context) -> None:
         context.item(item.key, index, len(job.items))
         progress = context.stepper(item.key)
         latent = encode(weights, config, statistics, frames, tiles, dtype, progress=progress, beat=context.heartbeat)
+        unchanged(Path(job.params["video"]), job.params["seen"])  # its key is that of the video as it was
         began = time.monotonic()
         size = publish_arrays(item.output, item.key, "encode", {"video": latent}, {})
         context.emit("artifact", key=item.key, path=item.output, bytes=size, seconds=time.monotonic() - began)
@@ -53,8 +55,7 @@ def chunks(job: Job, context: Context) -> Iterator[tuple[Item, Frames]]:
     path = Path(job.params["video"])
     items = sorted(job.items, key=lambda item: int(item.params["start"]))
     with VideoSource(path) as video:
-        if path.stat().st_size != job.params["bytes"]:
-            raise UsageError(f"{path} changed while the run was under way.", advice="Run the same command again.")
+        unchanged(path, job.params["seen"])
         pictures = enumerate(video)
         starts = {int(a.params["start"]): int(b.params["start"]) for a, b in pairwise(items)}
         held, first = np.zeros((0, 0, 0, 3), np.uint8), 0

@@ -11,7 +11,8 @@ that the codec's users expect, since a video costs hours of denoising and its fi
 What depends on the machine by default (threads, notes about the CPU in the stream) is pinned, because the same frames
 have to give the same file. For the same reason x264's macroblock tree is off: in the build that PyAV ships it reads
 memory that it never wrote, so that two runs differ (seen with glibc's MALLOC_PERTURB_; test_writer_determinism). That
-costs about a quarter more bytes, and no quality.
+costs about a quarter more bytes, and no quality. x265 does such a thing too, where the width rounded up to 8 is an odd
+multiple of 8, and up to 64; no option was found against that (docs/faults.md, "Not done").
 """
 
 from __future__ import annotations

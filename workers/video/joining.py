@@ -8,7 +8,7 @@ with the same settings, or it is a WorkerFailed: their file has room for one des
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -42,7 +42,7 @@ class Track:
 
 def join(
     path: Path,
-    pieces: Sequence[Path],
+    pieces: Iterable[Path],
     track: Track,
     *,
     container: str,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -186,6 +186,16 @@ def check_file(path: Path) -> None:
         raise UsageError(f"{path} is not a file.", advice="Name a video file.")
     if status.st_size == 0:
         raise UsageError(f"{path} is empty.", advice="Name a video file.")
+
+
+def unchanged(path: Path, seen: Sequence[int]) -> None:
+    """UsageError unless the file is as it was when it was looked at. seen: its size, and when it changed in ns."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if [status.st_size, status.st_mtime_ns] != list(seen):
+        raise UsageError(f"{path} changed while the run was under way.", advice="Run the same command again.")
 
 
 def _unreadable(path: Path, error: BaseException) -> UsageError:

@@ -4,7 +4,7 @@ Guaranteed: frames go to the encoder as they come, and no more of them are alive
 (a fraction), and frame n is shown at n / fps (Matroska rounds that to milliseconds); colours are converted with the
 BT.709 matrix to the range that the file's tags state; the same frames, settings and build of FFmpeg give the same
 bytes; after an error no partial file is left. Not guaranteed: durability (the caller publishes the file), nor the same
-bytes from VideoToolbox.
+bytes from VideoToolbox, nor from x265 at some widths (see `codecs`).
 
 The frames are taken as what a screen shows (sRGB, as in the videos that a model was trained on). Tagging that with
 BT.709's transfer function is what video tools do and what players expect.
