@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Callable
 
 import torch
 import torch._dynamo
@@ -20,8 +21,7 @@ def prepare(seed: int) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     torch._dynamo.config.recompile_limit = 64  # small functions for many shapes; beyond it they run unfused
-    torch.manual_seed(seed)
-    random.seed(seed)
+    seed_all(seed)
     transformer_args.generate_freq_grid_np = frequency_grid
 
 
@@ -29,6 +29,16 @@ def prepare(seed: int) -> None:
 def frequency_grid(theta: float, axes: int, width: int) -> Tensor:
     """ltx-core's rotary frequencies, computed once: it makes them in NumPy, a synchronising copy in every forward."""
     return generate_freq_grid_np(theta, axes, width).to(DEVICE)
+
+
+def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function as one kernel for all shapes on a GPU, as it is on a CPU."""
+    return torch.compile(function, dynamic=True) if ON_GPU else function
+
+
+def seed_all(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
 
 
 def autocast(*, cached: bool = True) -> torch.autocast:

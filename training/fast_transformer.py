@@ -7,7 +7,6 @@ theirs, except that on a GPU the sum of the blocks is kept in float32. For video
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.device import ON_GPU
+from training.device import ON_GPU, fused
 
 _LOW = torch.bfloat16 if ON_GPU else torch.float32
-
-
-def _fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(function, dynamic=True) if ON_GPU else function
 
 
 def _normed(x: Tensor, eps: float) -> Tensor:
@@ -29,29 +24,29 @@ def _normed(x: Tensor, eps: float) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
 
-@_fused
+@fused
 def _norm(x: Tensor, eps: float) -> Tensor:
     return _normed(x, eps).to(_LOW)
 
 
-@_fused
+@fused
 def _modulated(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
     return (_normed(x, eps) * (1 + scale.float()) + shift.float()).to(_LOW)
 
 
-@_fused
+@fused
 def _gated(x: Tensor, change: Tensor, gate: Tensor) -> Tensor:
     return x.float() + change.float() * gate.float()
 
 
-@_fused
+@fused
 def _head_norm(x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
     """`[batch, tokens, width]` to `[batch, heads, tokens, width / heads]`."""
     x = _normed(x, eps) * weight
     return x.to(_LOW).unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-@_fused
+@fused
 def _rotated(x: Tensor, weight: Tensor, eps: float, cosine: Tensor, sine: Tensor) -> Tensor:
     """The same, and turned by angles `[batch, heads, tokens, width / heads / 2]`: the first half with the second."""
     x = (_normed(x, eps) * weight).unflatten(-1, (cosine.shape[1], 2, -1))

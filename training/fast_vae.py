@@ -7,18 +7,13 @@ norm; the arithmetic here is theirs.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.device import ON_GPU
-
-
-def _fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(function, dynamic=True) if ON_GPU else function
+from training.device import fused
 
 
 class FusedNorm(nn.Module):
@@ -32,19 +27,19 @@ class FusedNorm(nn.Module):
         return _norm_silu(x, self.eps)
 
 
-@_fused
+@fused
 def _norm_silu(x: Tensor, eps: float) -> Tensor:
     y = x.float()
     y = y * torch.rsqrt(y.square().mean(1, keepdim=True) + eps)
     return (y * torch.sigmoid(y)).to(x.dtype)
 
 
-@_fused
+@fused
 def _pad_causal(x: Tensor) -> Tensor:
     return torch.cat([x[:, :, :1], x[:, :, :1], x], 2)
 
 
-@_fused
+@fused
 def _pad_centred(x: Tensor) -> Tensor:
     """Time by repeating, height and width by reflection."""
     x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], 2)

@@ -1,4 +1,4 @@
-"""The optimiser of every network here, made so that a CUDA graph can record it: Muon for matrices, AdamW for the rest.
+"""An optimiser that a CUDA graph can record, for the VAE and the transformer: Muon for matrices, AdamW for the rest.
 
 Muon (Keller Jordan, 2024) replaces the momentum of a matrix by the nearest orthogonal one, found by a few steps of a
 Newton-Schulz iteration. Its step is scaled to the size of AdamW's (Liu et al., 2025, "Muon is Scalable"), so that one
@@ -68,12 +68,13 @@ class Optimiser:
     def update(self, loss: Tensor) -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        with torch.no_grad():
+        if self.matrices:
             self._update_matrices()
         self.adam.step()
         with torch.no_grad():
             torch._foreach_lerp_(self.averages, [parameter.detach() for parameter in self.parameters], self.average)
 
+    @torch.no_grad()
     def _update_matrices(self) -> None:
         """Matrices of one shape, or of that shape transposed, at once: there are many, and each is small."""
         gradients = [matrix.grad for matrix in self.matrices]

@@ -11,18 +11,19 @@ from pathlib import Path
 import torch
 
 from training.clock import Tick
-from training.device import ON_GPU
+from training.device import ON_GPU, seed_all
 from training.optimiser import Optimiser
 
 
 class Pieces:
     """The ticks of one training, whose state is kept in a file between two pieces.
 
-    seconds: of the whole training; its rates follow that clock. piece: of this run at most. The file is made when a
-    piece ends, and read when the next one begins: after the optimiser has made a step, or recorded one.
+    seconds: of the whole training; its rates follow that clock. piece: of this run at most. seed: what is random in a
+    piece begins with it and the steps before, so that none repeats the last one's. The file is made when a piece ends,
+    and read when the next one begins: after the optimiser has made a step, or recorded one.
     """
 
-    def __init__(self, path: Path, optimiser: Optimiser, seconds: float, piece: float = math.inf) -> None:
+    def __init__(self, path: Path, optimiser: Optimiser, seconds: float, piece: float, seed: int) -> None:
         self.path, self.optimiser, self.seconds, self.piece = path, optimiser, seconds, piece
         self.steps, self.spent = 0, 0.0
         if path.exists():
@@ -30,6 +31,7 @@ class Pieces:
             optimiser.restore(kept["optimiser"])
             self.steps, self.spent = kept["steps"], kept["seconds"]
             print(f"goes on after {self.steps} steps and {self.spent:.0f} s")
+        seed_all(seed + self.steps)
 
     @property
     def finished(self) -> bool:
@@ -37,6 +39,8 @@ class Pieces:
 
     def ticks(self) -> Iterator[Tick]:
         """The steps of this piece: none where the training is finished, else at least one."""
+        if self.finished:
+            return
         began, before = time.time(), self.spent
         while not self.finished and (self.spent == before or self.spent - before < self.piece):
             yield Tick(self.steps, self.spent, self.spent / self.seconds)

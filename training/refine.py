@@ -145,9 +145,8 @@ def main() -> None:
     for step in steps:
         step.loss.zero_()
     print(f"{len(steps)} kinds of steps recorded in {time.time() - began:.0f} s", flush=True)
-    training = Pieces(options.out / "state.pt", optimiser, 3 if options.smoke else options.seconds, options.piece)
-    random.seed(options.seed + training.steps)
-    torch.manual_seed(options.seed + training.steps)
+    seconds = 3 if options.smoke else options.seconds
+    training = Pieces(options.out / "state.pt", optimiser, seconds, options.piece, options.seed)
     encoder, _ = networks.load_vae(options.vae)
     prompts = Captions(options.tokenizer, variants=4, limit=plan.caption_limit)
     contexts = ContextBank(load_text(options.init / "text.safetensors", prompts), prompts)

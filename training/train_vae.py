@@ -163,7 +163,7 @@ def train(vae: Sequence[nn.Module], plan: Plan, options: argparse.Namespace) -> 
     steps = [Step(recorder, optimiser, vae, clips, options.kl) for clips in plan.training]
     optimiser.forget()
     shown = combinations().to(DEVICE)
-    training = Pieces(options.out / "state.pt", optimiser, options.seconds, options.piece)
+    training = Pieces(options.out / "state.pt", optimiser, options.seconds, options.piece, options.seed)
     pool: list[tuple[Tensor, Tensor]] = []
     chosen = 0
     for tick in training.ticks():
