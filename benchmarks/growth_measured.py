@@ -27,7 +27,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from benchmarks import flops
+from benchmarks import flops, tables
 from benchmarks.activations import exhaust, values, weights_of
 from benchmarks.growth_model import GB, H100_PACE, Case, fastest, full_size, plan
 from benchmarks.growth_panels import CARD, HEADS, cells
@@ -197,7 +197,7 @@ def main() -> None:
     folder = TINY if asked.small else full_size()
     mx.set_memory_limit(int(asked.memory * GB))
     device = f"{mx.device_info().get('device_name', 'CPU')}, MLX {version('mlx')}, bfloat16"
-    print(f"{device}\n\n| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
+    print(f"{device}\n\n{tables.head(HEADS)}")
     rows: list[dict[str, Any]] = []
     left: list[str] = []
     networks = Networks()
@@ -221,7 +221,7 @@ def main() -> None:
                 "predicted": point.predicted,
             }
         )
-        print(f"| {' | '.join(cells(rows[-1]))} |", flush=True)
+        print(tables.line(cells(rows[-1])), flush=True)
         asked.out.write_text(
             json.dumps({"device": device, "memory": asked.memory, "points": rows}, indent=1) + "\n", encoding="utf-8"
         )

@@ -23,7 +23,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from benchmarks import shapes
+from benchmarks import shapes, tables
 from benchmarks.activations import values, weights_of
 from benchmarks.shapes import Shapes
 from benchmarks.speed_tokens import predictor
@@ -141,13 +141,13 @@ def main() -> None:
     asked = parser.parse_args()
     sizes = shapes.tiny() if asked.small else shapes.full()
     print(f"{mx.device_info().get('device_name', 'CPU')}, MLX {version('mlx')}, bfloat16, {sizes.name}\n")
-    print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
+    print(tables.head(HEADS))
     rows = []
     with tempfile.TemporaryDirectory(dir=asked.home) as folder:
         for name, predict, latent in cases(sizes):
             without, saved, alone = measure(predict, latent, Path(folder) / "home", asked.turns, asked.steps)
             rows.append({"case": name, "not_saved": asdict(without), "saved": asdict(saved), "alone": alone})
-            print(f"| {' | '.join(cells(name, latent.nbytes, without, saved, alone))} |", flush=True)
+            print(tables.line(cells(name, latent.nbytes, without, saved, alone)), flush=True)
             if asked.out:
                 asked.out.write_text(json.dumps(rows, indent=1) + "\n")
 

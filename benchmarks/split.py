@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks import tables
 from cache.home import open_home
 from orchestrator.environment import worker_environment
 from orchestrator.machine import probe
@@ -78,12 +79,9 @@ def least(turns: Sequence[Parts]) -> dict[str, float]:
 def table(columns: Mapping[str, Parts]) -> str:
     """A line for each part, in the order in which they come, and their sums."""
     names = dict.fromkeys(name for parts in columns.values() for name in parts)
-    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-    for name in names:
-        cells = (f"{parts[name]:.3f} s" if name in parts else "" for parts in columns.values())
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines.append(f"| all | {' | '.join(f'{sum(parts.values()):.2f} s' for parts in columns.values())} |")
-    return "\n".join(lines)
+    lines = [[name, *(f"{parts[name]:.3f} s" if name in parts else "" for parts in columns.values())] for name in names]
+    sums = ["all", *(f"{sum(parts.values()):.2f} s" for parts in columns.values())]
+    return tables.table(["", *columns], [*lines, sums])
 
 
 def main() -> None:
