@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import select
 import shutil
 import signal
@@ -106,11 +107,26 @@ def upscaled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place.home
 
 
+def wait_for_a_request(stopped: int) -> None:
+    """Until the stopped worker has been asked to end, however busy the machine is; else it might be done before."""
+    status = Path(f"/proc/{stopped}/status")
+    if not status.exists():  # not Linux
+        time.sleep(0.5)
+        return
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        pending = re.search(r"^ShdPnd:\s*([0-9a-f]+)", status.read_text(), re.MULTILINE)
+        if pending and int(pending[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the worker was never asked to end")
+
+
 def test_asked_to_end(place: Place, reference: Reference) -> None:
     process = place.start(COMMAND, {"LTX_RELAY_FAILPOINTS": "stage1.step.computed:2=stop"})
     worker = wait_for_a_stop(process)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    wait_for_a_request(worker)
     os.kill(worker, signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
@@ -181,6 +197,7 @@ def test_the_terminal_is_closed(place: Place, reference: Reference) -> None:
     looking.clear()
     reader.join()
     os.close(screen)
+    wait_for_a_request(worker)
     os.kill(worker, signal.SIGCONT)
     assert process.wait(timeout=60) == 129
     assert not place.wait_for_silence(2)
