@@ -24,6 +24,7 @@ class Optimiser:
     """Updates parameters in place and keeps their average; all of its tensors stay where they are.
 
     matrices: those that Muon trains, of any number of axes above 1. average: the share of a step in the average.
+    clip: the largest norm of all gradients together.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Optimiser:
         *,
         decay: float = 0.01,
         average: float = 0.0015,
+        clip: float = 1.0,
     ) -> None:
         self.parameters, self.matrices = list(parameters), list(matrices)
         chosen = {id(matrix) for matrix in self.matrices}
@@ -46,7 +48,7 @@ class Optimiser:
             rows, columns = _wide(matrix.flatten(1)).shape
             self.alike.setdefault((rows, columns), []).append(index)
         self.rate = torch.zeros((), device=DEVICE)
-        self.decay, self.average = decay, average
+        self.decay, self.average, self.clip = decay, average, clip
         self.adam = torch.optim.AdamW(
             [parameter for parameter in self.parameters if id(parameter) not in chosen],
             lr=self.rate if ON_GPU else 0.0,
@@ -67,7 +69,7 @@ class Optimiser:
 
     def update(self, loss: Tensor) -> None:
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        nn.utils.clip_grad_norm_(self.parameters, self.clip)
         if self.matrices:
             self._update_matrices()
         self.adam.step()

@@ -1,15 +1,15 @@
 """Tiles against the whole, on latents that the relay made: how near they are, and that no seam shows.
 
 A seam is measured as a bend: how far the step across a line is from the steps on either side of it, as a mean over the
-line. Where the picture itself bends there, the whole decode does too. The same is done with blending left out, which
-must show: so the measure can.
+line. Where the picture itself bends there, the whole decode does too. The same is done with tiles that do not overlap,
+which must show: so the measure can. (Overlapping ones agree so well that the tiny model's seams would not show without
+blending either.)
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ WIDE = ("--preset", "two-stage", "--height", "480", "--width", "704", "--frames"
 LONG = ("--preset", "two-stage", "--height", "64", "--width", "96", "--frames", "65", *STEPS)
 NEAR = 40.0
 """dB between a tiled decode and the whole one."""
-BEND = 1.3
-"""A seam may bend so much more than the whole decode does there. A cut bends several times more."""
+BEND = 1.15
+"""A seam may bend so much more than the whole decode does there. Tiles without an overlap bend more."""
 
 Frames = NDArray[np.uint8]
 Latent = Callable[..., mx.array]
@@ -122,20 +122,10 @@ def worst_bend(tiled: Frames, whole: Frames, grid: Grid) -> float:
     return worst
 
 
-def cut(spans: tuple[Span, ...]) -> tuple[Span, ...]:
-    """The same tiles side by side, each up to the middle of an overlap."""
-    result = []
-    for index, span in enumerate(spans):
-        start = (spans[index - 1].target.stop + span.target.start) // 2 if index else 0
-        stop = (span.target.stop + spans[index + 1].target.start) // 2 if index + 1 < len(spans) else span.target.stop
-        share = np.zeros_like(span.share)
-        share[start - span.target.start : stop - span.target.start] = 1
-        result.append(replace(span, share=share))
-    return tuple(result)
-
-
-def cut_grid(grid: Grid) -> Grid:
-    return Grid(cut(grid.time), cut(grid.rows), cut(grid.columns))
+def blind_bend(decoder: Decoder, sizes: TileSizes) -> float:
+    """The same of tiles that see nothing of each other."""
+    grid = decode_grid(*decoder.size, sizes)
+    return worst_bend(decoder.tiled(grid), decoder.whole, grid)
 
 
 def test_tiles_in_space(latent: Latent) -> None:
@@ -149,7 +139,7 @@ def test_tiles_in_space(latent: Latent) -> None:
         assert grid.count > 3
         assert psnr(tiled, decoder.whole) >= NEAR, pixels
         assert worst_bend(tiled, decoder.whole, grid) <= BEND, pixels
-        assert worst_bend(decoder.tiled(cut_grid(grid)), decoder.whole, grid) > 2 * BEND, "the measure sees a seam"
+        assert blind_bend(decoder, TileSizes(pixels, 0, None)) > BEND, "the measure sees a seam"
 
 
 def test_tiles_in_time(latent: Latent) -> None:
@@ -162,7 +152,7 @@ def test_tiles_in_time(latent: Latent) -> None:
         assert len(grid.time) > 1
         assert psnr(tiled, decoder.whole) >= NEAR, frames
         assert worst_bend(tiled, decoder.whole, grid) <= BEND, frames
-        assert worst_bend(decoder.tiled(cut_grid(grid)), decoder.whole, grid) > BEND, "the measure sees a seam"
+        assert blind_bend(decoder, TileSizes(None, 64, frames, 0)) > BEND, "the measure sees a seam"
 
 
 def test_encoding_in_tiles(latent: Latent) -> None:

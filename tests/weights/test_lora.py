@@ -35,7 +35,7 @@ def test_the_tiny_lora() -> None:
     assert len(found.pairs) == 50
     assert not found.ignored
     assert found.bytes == LORA.data_bytes
-    assert found.summary == "50 layers changed, rank 8"
+    assert found.summary == "50 layers changed, rank 16"
     for name, pair in found.pairs.items():
         assert pair.a.name == f"diffusion_model.{name.removesuffix('.weight')}.lora_A.weight"
         assert pair.b.name == f"diffusion_model.{name.removesuffix('.weight')}.lora_B.weight"

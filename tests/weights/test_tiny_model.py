@@ -30,7 +30,7 @@ def test_every_network_finds_its_tensors() -> None:
 
 def test_it_is_small_and_bf16() -> None:
     files = list(tiny_folder().rglob("*.safetensors"))
-    assert sum(path.stat().st_size for path in files) < 24_000_000
+    assert sum(path.stat().st_size for path in files) < 30_000_000
     assert {info.dtype for path in files for info in read_header(path).tensors.values()} == {"BF16"}
     config = TransformerConfig.from_metadata(read_config(read_header(tiny_folder() / "ltx-2-tiny-dev.safetensors")))
     assert (config.num_layers, config.inner_dim) == (5, 224)

@@ -163,5 +163,5 @@ def test_what_a_lora_changed_is_said_with_counts(home: Home, tmp_path: Path) -> 
     made = job(home, "said", {"resident_blocks": 1}, (LORA,))
     _, events = work(tmp_path, made)
     (said,) = of(events, "loaded")["loras"]
-    assert said == {"path": LORA.path, "strength": 0.75, "summary": "50 layers changed, rank 8"}
+    assert said == {"path": LORA.path, "strength": 0.75, "summary": "50 layers changed, rank 16"}
     assert not [event for event in events if event["event"] == "warning"]
