@@ -24,7 +24,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from benchmarks import tables
+from benchmarks import environment, tables
 from orchestrator import memory_tokens, memory_video
 from orchestrator.memory_backends import BACKENDS, Backend
 from orchestrator.sizes import LatentShape
@@ -301,4 +301,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    environment.enter("benchmarks.activations")
     main()

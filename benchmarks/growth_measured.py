@@ -27,7 +27,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from benchmarks import flops, tables
+from benchmarks import environment, flops, tables
 from benchmarks.activations import exhaust, values, weights_of
 from benchmarks.growth_model import GB, H100_PACE, Case, fastest, full_size, plan
 from benchmarks.growth_panels import CARD, HEADS, cells
@@ -230,4 +230,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    environment.enter("benchmarks.growth_measured")
     main()

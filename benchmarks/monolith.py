@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,14 +21,13 @@ from typing import Any
 
 import mlx.core as mx
 
+from benchmarks import environment
 from benchmarks.full_size import tensor_hash
-from benchmarks.split import elsewhere, environment
+from benchmarks.split import elsewhere
 from workers.channel import EventChannel
 from workers.context import Context
 from workers.limits import apply_limits
 from workers.protocol import Job
-
-MARK = "BENCHMARK_IN_A_WORKERS_ENVIRONMENT"
 
 
 def again(job: Job) -> float:
@@ -47,9 +44,6 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    if os.environ.get(MARK) is None:  # libraries read theirs when a process begins
-        words = [sys.executable, "-m", "benchmarks.monolith", *sys.argv[1:]]
-        os.execve(sys.executable, words, {**environment(), MARK: "1"})
     state = json.loads((asked.run / "state.json").read_text())
     stages = {name: stage for name, stage in state["stages"].items() if stage["status"] == "computed"}
     rows: list[dict[str, Any]] = []
@@ -80,4 +74,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    environment.enter("benchmarks.monolith")
     main()

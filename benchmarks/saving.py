@@ -23,7 +23,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from benchmarks import shapes, tables
+from benchmarks import environment, shapes, tables
 from benchmarks.activations import values, weights_of
 from benchmarks.shapes import Shapes
 from benchmarks.speed_tokens import predictor
@@ -153,4 +153,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    environment.enter("benchmarks.saving")
     main()

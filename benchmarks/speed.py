@@ -26,7 +26,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from benchmarks import shapes, speed_pictures, speed_tokens, tables
+from benchmarks import environment, shapes, speed_pictures, speed_tokens, tables
 from benchmarks.shapes import Shapes
 from benchmarks.timing import HEADS, TIMES, Device, Row, measured_device
 
@@ -107,4 +107,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    environment.enter("benchmarks.speed")
     main()

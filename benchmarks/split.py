@@ -5,15 +5,14 @@
 Runs the job of a finished run's stage again, somewhere else, in a new process as the supervisor starts it, and then
 once more in that same process. What is larger the first time (libraries loaded, kernels compiled or chosen, memory
 touched for the first time) is the price of a process of its own. `--warm` measures besides a worker whose device is
-woken by a thread while modules are imported and weights read. Prints Markdown; of several turns each part's least
-seconds count.
+woken by a thread while modules are imported and weights read, as workers do it; the first column wakes it by itself, to
+tell what that takes. Prints Markdown; of several turns each part's least seconds count.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,10 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import tables
+from benchmarks import environment, tables
 from cache.home import open_home
-from orchestrator.environment import worker_environment
-from orchestrator.machine import probe
 from workers.protocol import Job
 
 Parts = Mapping[str, float]
@@ -42,14 +39,6 @@ def elsewhere(job: Job, folder: Path, made: dict[str, str]) -> Job:
         made[item.output] = output
         items.append(replace(item, output=output, inputs=inputs))
     return replace(job, items=tuple(items), home=str(home.root))
-
-
-def environment() -> dict[str, str]:
-    """A worker's, on this machine."""
-    found = worker_environment(os.environ)
-    with tempfile.TemporaryDirectory() as folder:
-        backend = probe(Path(folder) / "machine.json", found).backend
-    return dict(found.for_backend(backend).variables)
 
 
 def measure(job: Job, variables: Mapping[str, str], warm: bool) -> tuple[Parts, Parts]:
@@ -92,7 +81,7 @@ def main() -> None:
     parser.add_argument("--warm", action="store_true")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    variables, results = environment(), {}
+    variables, results = environment.of_workers(), {}
     for stage in asked.stages:
         job = Job.from_json((asked.run / "jobs" / f"{stage}.json").read_text(encoding="utf-8"))
         plain = [measure(job, variables, False) for _ in range(asked.times)]

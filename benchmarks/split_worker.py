@@ -5,8 +5,8 @@
 It does what `workers.__main__` does, in the same order and with the same code, without an orchestrator; BEGAN is the
 monotonic clock's reading when the process was asked for. The device is woken by itself, before anything else does it:
 one operation (the context), one product and one convolution (the libraries behind them), so that what they cost is
-told apart. AGAIN are the same job with other outputs, run afterwards in this process. `--warm`: the device is woken by
-a thread, while the stage's modules are imported and its weights read.
+told apart. AGAIN are the same job with other outputs, run afterwards in this process. `--warm`: the device is woken as
+workers do it, by a thread, while the stage's modules are imported and its weights read.
 """
 
 from __future__ import annotations
@@ -150,10 +150,8 @@ def main(job_path: str, began: str, out: str, *more: str) -> None:
     limits = importlib.import_module("workers.limits")
     limits.volunteer_for_the_oom_killer()
     clock.part("MLX imported", lambda: (limits.take_the_blas_buffers(), limits.apply_limits(jobs[0].limits)))
-    woken: dict[str, float] = {}
-    thread = threading.Thread(target=lambda: woken.update(wake()), daemon=True)
     if warm:
-        thread.start()
+        importlib.import_module("workers.waking").wake_the_card(jobs[0].stage)
     else:
         clock.parts |= clock.part("waking", wake)
         del clock.parts["waking"]
@@ -166,9 +164,7 @@ def main(job_path: str, began: str, out: str, *more: str) -> None:
         found.append(clock.again())
         importlib.import_module("mlx.core").clear_cache()
         clock.begin("between")
-    if warm:
-        thread.join()
-    text = json.dumps({"parts": found, "woken": woken, "ended": time.monotonic()})
+    text = json.dumps({"parts": found, "ended": time.monotonic()})
     Path(out).write_text(text, encoding="utf-8")
     os._exit(0)
 

@@ -99,10 +99,12 @@ def read_job(arguments: list[str]) -> Job:
 def run(job: Job, context: Context) -> None:
     """Buffers and limits first, then the stage's own module, which imports what it needs."""
     from workers.limits import apply_limits, take_the_blas_buffers, volunteer_for_the_oom_killer
+    from workers.waking import wake_the_card
 
     volunteer_for_the_oom_killer()
     take_the_blas_buffers()
     apply_limits(job.limits)
+    wake_the_card(job.stage)
     stage = importlib.import_module(f"workers.stages.{job.stage}")
     context.check_stop()
     stage.run(job, context)

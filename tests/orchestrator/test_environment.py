@@ -91,6 +91,14 @@ def test_a_gpu_needs_no_blas(library: str) -> None:
     assert "LD_PRELOAD" not in alone.variables
 
 
+def test_a_card_is_given_kernels_and_no_graphs_unless_the_user_says_so() -> None:
+    assert worker_environment(NO_BLAS).for_backend("cuda").variables["MLX_USE_CUDA_GRAPHS"] == "0"
+    asked = worker_environment({**NO_BLAS, "MLX_USE_CUDA_GRAPHS": "1"}).for_backend("cuda")
+    assert asked.variables["MLX_USE_CUDA_GRAPHS"] == "1"
+    for backend in ("cpu", "metal"):
+        assert "MLX_USE_CUDA_GRAPHS" not in worker_environment(NO_BLAS).for_backend(backend).variables
+
+
 def test_the_first_candidate_that_exists_is_taken(
     monkeypatch: pytest.MonkeyPatch, library: str, tmp_path: Path
 ) -> None:
