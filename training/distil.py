@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("vae", "tokenizer", "text", "transformer", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=100)
+    parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--rate", type=float, default=2e-3, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="a few tiny clips for three seconds: does it run?")

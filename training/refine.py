@@ -1,6 +1,6 @@
 """Stage 3b: more training of the "dev" transformer, the text stack frozen.
 
-    python -m training.refine --vae FILE --tokenizer FILE --init DIR --out DIR [--seconds 850] [--piece 420] [--smoke]
+    python -m training.refine --vae FILE --tokenizer FILE --init DIR --out DIR [--seconds 1000] [--piece 420] [--smoke]
 
 Contexts are computed once, and on a GPU a step is recorded as a CUDA graph for each size of clip. Reads
 DIR/text.safetensors and DIR/transformer.safetensors of `train_transformer` (without the latter it begins anew), writes
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--init", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    pieces.add_arguments(parser, seconds=850)
+    pieces.add_arguments(parser, seconds=1000)
     parser.add_argument("--rate", type=float, default=2e-3, help="the highest learning rate")
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True, help="or AdamW for all")
     parser.add_argument("--seed", type=int, default=1)
