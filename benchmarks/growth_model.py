@@ -24,7 +24,8 @@ from weights.architecture.transformer import BLOCKS
 GB, TERA = 1 << 30, 1e12
 # One NVIDIA H100, MLX 0.32.4; benchmarks/README.md and docs/memory.md have the conditions.
 H100_PACE = 570 * TERA
-"""Operations a second of the transformer: 559 at 4,290 tokens (two passes), 579 at 17,160."""
+"""Operations a second of the transformer, when workers used CUDA graphs: 559 at 4,290 tokens (two passes), 579 at
+17,160. Without them 574 and 597 (benchmarks/README.md); no whole run was measured so."""
 H100_BESIDE = {"stage1": 5.4, "stage2": 6.2, "temporal": 0.8}
 """Seconds of a worker beside its steps: start, loading from the page cache, saving."""
 H100_TEMPORAL = 0.29 / 17_160

@@ -86,8 +86,7 @@ ASSUMED = (
     "SSD, GB/s: 3 in base chips, 5 in others, 6 in the M5, 12 in M5 Pro and above (a review measured 13.6 with 4 TB). "
     "Small SSDs are slower.",
     "Encoding H.264 on the CPU: 40 ns a pixel, as beside the H100. Starting the workers: 3 s.",
-    "A working set of 2/3 of 16 and 32 (36) GB and 3/4 of 64 GB and more. A chip that gets hot is slower; that is left "
-    "out.",
+    "A working set of 2/3 of up to 32 GB and 3/4 of 36 GB and more. A chip that gets hot is slower; that is left out.",
 )
 
 

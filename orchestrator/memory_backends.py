@@ -2,8 +2,10 @@
 
 `peak` means, by backend, what ends a process there: on Metal and on a CPU the process as the system counts it (the
 physical footprint; VmHWM), on CUDA what MLX holds on the card. Units count arrays that are alive at once, in multiples
-of the largest activation of the network at hand. They were found with `benchmarks/stage_memory.py`, and are a little
-more than what was measured: a prediction is never below, and at most a tenth above.
+of the largest activation of the network at hand. They were found with `benchmarks/stage_memory.py` (on a GPU
+`benchmarks/activations.py`), and are a little more than what was measured: a prediction is never below, and at most a
+tenth above. Exceptions, on CUDA: the VAE's encoder is 10 to 14% above, and blocks asked for ahead in large arrays more
+(docs/memory.md).
 
 `measured` says whether a backend's units were; estimates are made from the networks' graphs, on the safe side.
 """
