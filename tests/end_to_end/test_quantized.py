@@ -56,7 +56,7 @@ def test_a_video_from_quantised_files(written: Path, shared: Any) -> None:
     assert str(written / "ltx-2-tiny-dev-8bit.safetensors") in read["stage1"]
     assert str(written / "gemma-tiny" / "model.safetensors") in read["text"]
     (lora,) = [event for event in result.of("loaded") if event["stage"] == "stage2" and event.get("loras")]
-    assert lora["loras"][0]["summary"] == "50 layers changed, rank 8"
+    assert lora["loras"][0]["summary"] == "50 layers changed, rank 16"
     refused = shared.generate(*files, "--quantize", "4", "--output", "other.mp4")
     assert refused.code == 3
     assert "is quantised to 8 bits already" in refused.err

@@ -17,6 +17,8 @@ from tests.workers.video.films import drawn, packets, turn, write
 
 UPSCALE = ("upscale-temporal", "--model", "tiny", "--json")
 IN_CHUNKS = ("--chunk", "41")
+COMPILING = 8 << 20
+"""What the first worker after an installation may take besides, because Python compiles its modules."""
 
 
 def upscaled(program: Any, film: Path, output: str, *more: str) -> Any:
@@ -62,7 +64,7 @@ def test_every_network_is_read_by_its_own_process(smooth: Any) -> None:
     ]  # fmt: skip
     for event in done:
         memory = next(e["memory"] for e in smooth.of("stage_started") if e["stage"] == event["stage"])
-        assert event["process_peak"] <= memory["predicted"] * 1.05, event["stage"]
+        assert event["process_peak"] <= memory["predicted"] * 1.05 + COMPILING, event["stage"]
 
 
 def test_the_same_again_computes_nothing(smooth: Any, shared: Any, film: Path) -> None:
