@@ -13,16 +13,16 @@ from orchestrator.machine import probe
 MARK = "BENCHMARK_IN_A_WORKERS_ENVIRONMENT"
 
 
-def of_workers() -> dict[str, str]:
-    """All variables of one, on this machine."""
+def of_workers() -> tuple[str, dict[str, str]]:
+    """The backend that workers have on this machine, and all their variables."""
     found = worker_environment(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         backend = probe(Path(folder) / "machine.json", found).backend
-    return dict(found.for_backend(backend).variables)
+    return backend, dict(found.for_backend(backend).variables)
 
 
 def enter(module: str) -> None:
     """Begins the program `python -m module` anew in that environment, unless it is in it: libraries read theirs when a
     process begins."""
     if os.environ.get(MARK) is None:
-        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], {**of_workers(), MARK: "1"})
+        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], {**of_workers()[1], MARK: "1"})

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import environment
 from cache.home import open_home
-from orchestrator.environment import worker_environment
 from orchestrator.interrupts import Interrupts
-from orchestrator.machine import probe
 from orchestrator.supervisor import run_worker
 from workers.protocol import Job
 
@@ -41,8 +39,7 @@ def again(job: Job, resident: int, prefetch: int) -> dict[str, Any]:
         pace = {"pace": "whole"} if job.params.get("pace") == "ahead" else {}  # not with blocks that come and go
         params = {**job.params, **pace, "residency": residency}
         changed = replace(job, items=items, params=params, home=str(home.root))
-        environment = worker_environment(os.environ)
-        backend = probe(home.root / "machine.json", environment).backend
+        backend, variables = environment.of_workers()
         seconds: list[float] = []
 
         def watch(event: dict[str, Any]) -> None:
@@ -54,7 +51,7 @@ def again(job: Job, resident: int, prefetch: int) -> dict[str, Any]:
                 changed,
                 job_path=Path(folder) / "job.json",
                 log_path=Path(folder) / "worker.log",
-                environment=environment.for_backend(backend).variables,
+                environment=variables,
                 on_event=watch,
                 interrupts=interrupts,
                 backend=backend,

@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--warm", action="store_true")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    variables, results = environment.of_workers(), {}
+    (_, variables), results = environment.of_workers(), {}
     for stage in asked.stages:
         job = Job.from_json((asked.run / "jobs" / f"{stage}.json").read_text(encoding="utf-8"))
         plain = [measure(job, variables, False) for _ in range(asked.times)]

@@ -54,17 +54,19 @@ SMOKE = Plan(buckets=(Bucket(64, 96, 33, 4, 4, limit=8),), sizes=((0, 4, 2),), c
 
 def teacher_velocity(
     model: nn.Module, x: Tensor, interval: int, contexts: Tensor, negative: Tensor, positions: Tensor
-) -> Tensor:
-    """The mean velocity of the guided transformer over one interval of the distilled sigmas."""
+) -> tuple[Tensor, Tensor]:
+    """The mean velocity of the guided transformer over one interval of the distilled sigmas, and its first without
+    guidance: what the student says before it is trained."""
     first, last, cfg = DISTILLED_SIGMAS[interval], DISTILLED_SIGMAS[interval + 1], _GUIDANCE[interval]
-    y = x
+    y, unguided = x, []
     both = torch.cat([contexts, negative.expand_as(contexts)])
     levels = torch.linspace(first, last, _TEACHER_STEPS[interval] + 1).tolist()
     for sigma, following in itertools.pairwise(levels):
         found = velocity(model, torch.cat([y, y]), sigma, both, torch.cat([positions, positions]))
         wanted, against = found.chunk(2)
+        unguided.append(wanted)
         y = y + (following - sigma) * (against + cfg * (wanted - against))
-    return (x - y) / (first - last)
+    return (x - y) / (first - last), unguided[0]
 
 
 def velocity(model: nn.Module, x: Tensor, sigma: float, contexts: Tensor, positions: Tensor) -> Tensor:
@@ -100,8 +102,8 @@ class Step:
         sigma = DISTILLED_SIGMAS[self.interval]
         x = (1 - sigma) * self.data + sigma * torch.randn_like(self.data)
         with torch.no_grad(), self.lora.switched_off():
-            target = teacher_velocity(self.model, x, self.interval, self.contexts, self.negative, self.positions)
-            before = velocity(self.model, x, sigma, self.contexts, self.positions)
+            inputs = self.contexts, self.negative, self.positions
+            target, before = teacher_velocity(self.model, x, self.interval, *inputs)
             self.untrained.copy_(((before - target) ** 2).mean())
         loss = ((velocity(self.model, x, sigma, self.contexts, self.positions) - target) ** 2).mean()
         self.optimiser.update(loss / target.var().clamp(min=0.3))
