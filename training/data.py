@@ -19,6 +19,7 @@ from training.text_stack import TextStack
 from training.world import captions, scenes
 
 _FRAME_RATES = (24.0, 24.0, 24.0, 24.0, 24.0, 24.0, 30.0, 48.0)
+_STAR_WEIGHT = 2.0
 GROUP = 4
 """Clips of one combination that share a caption in a training step (see `fast_transformer`)."""
 
@@ -56,7 +57,8 @@ class Bucket:
 class LatentBank:
     """The normalised latents of one bucket's clips, `[clips, 128, f, h, w]`, in bfloat16 on the device.
 
-    Clips of one combination are neighbours, `clips_each` of them.
+    Clips of one combination are neighbours, `clips_each` of them. Stars, the shape that is learnt last, are drawn more
+    often than others.
     """
 
     def __init__(self, encoder: nn.Module, bucket: Bucket) -> None:
@@ -68,6 +70,7 @@ class LatentBank:
         else:
             rows = torch.arange(len(shown))
         self.rows = rows[: bucket.limit]
+        self.weights = torch.where(shown[self.rows, 0] == scenes.STAR, _STAR_WEIGHT, 1.0)
         latents, rates = [], []
         for part in self.rows.repeat_interleave(self.clips_each).split(bucket.batch):
             fps = random_frame_rates(len(part))
@@ -85,7 +88,7 @@ class LatentBank:
 
         A row is an index into `combinations()`; GROUP neighbouring clips are of the same row.
         """
-        chosen = torch.randint(len(self.rows), (count,))
+        chosen = torch.multinomial(self.weights, count, replacement=True)
         clips = chosen[:, None] * self.clips_each + torch.randint(self.clips_each, (count, GROUP))
         clips = clips.flatten().to(DEVICE, non_blocking=True)
         return networks.to_tokens(self.latents[clips][:, :, :frames].float()), self.fps[clips], self.rows[chosen]

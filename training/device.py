@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 from collections.abc import Callable
 
@@ -14,6 +15,8 @@ from torch import Tensor
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ON_GPU = DEVICE == "cuda"
+if ON_GPU:  # each of several processes has a card of its own
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def prepare(seed: int) -> None:
@@ -37,6 +40,8 @@ def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def seed_all(seed: int) -> None:
+    """Other random numbers in each of several processes (see `training.together`)."""
+    seed += 1_000_003 * int(os.environ.get("RANK", "0"))
     torch.manual_seed(seed)
     random.seed(seed)
 

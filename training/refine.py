@@ -5,7 +5,7 @@
 Contexts are computed once, and on a GPU a step is recorded as a CUDA graph for each size of clip. Reads
 DIR/text.safetensors and DIR/transformer.safetensors of `train_transformer` (without the latter it begins anew), writes
 DIR/transformer.safetensors (the average over the steps). With --piece it stops early, and the same command goes on,
-with new clips.
+with new clips. On several GPUs at once: see `training.together`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training import fast_transformer, files, networks, pieces
+from training import fast_transformer, files, networks, pieces, together
 from training.configuration import CONTEXT_TOKENS, HIDDEN, LATENT_CHANNELS
 from training.data import GROUP, Bucket, Captions, ContextBank, LatentBank
 from training.device import DEVICE, ON_GPU, autocast, prepare
@@ -157,18 +157,16 @@ def main() -> None:
     for tick in training.ticks():
         if tick.step % 10 == 0:
             optimiser.set_rate(options.rate * tick.warm(300) * tick.linear(0.75))
-        index = random.choices(range(len(steps)), shares)[0]
+        index = training.common.choices(range(len(steps)), shares)[0]  # they wait for each other: the same work
         size = plan.sizes[index]
         data, fps, rows = banks[size.bucket].draw(size.captions, size.frames)
         steps[index](data, fps, contexts.draw(rows))
-        if tick.step % 20 == 0 and ON_GPU:
-            torch.cuda.synchronize()  # time is what the training ends by
-        if tick.step % 500 == 499:
+        if tick.step % 500 == 499 and together.FIRST:
             loss = sum(step.loss.item() for step in steps) / 500
             print(f"{tick.step + 1:6d} {tick.elapsed:6.1f} s  mean loss {loss:.4f}", flush=True)
             for step in steps:
                 step.loss.zero_()
-    if training.ended():
+    if training.ended() and together.FIRST:
         files.save(options.out / "transformer.safetensors", model.state_dict())
 
 

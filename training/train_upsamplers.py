@@ -1,6 +1,6 @@
 """Stage 5: the spatial and the temporal x2 latent upsamplers.
 
-    python -m training.train_upsamplers --vae FILE --out DIR [--seconds 60] [--smoke]        (seconds: for each)
+    python -m training.train_upsamplers --vae FILE --out DIR [--seconds 300] [--kinds temporal] [--smoke]
 
 They learn from latents of the same scene rendered twice: at half and full size, at 24 and 48 frames a second. Writes
 DIR/spatial.safetensors and DIR/temporal.safetensors, with their configuration, and contact sheets.
@@ -22,10 +22,14 @@ from training.configuration import UPSAMPLERS
 from training.contact_sheet import save_sheet
 from training.data import combinations
 from training.device import DEVICE, ON_GPU, prepare, uniform
+from training.optimiser import Optimiser, matrices_of
+from training.recorded import Recorder
 from training.train_vae import psnr
 from training.world import scenes
 
 _KEPT_BACK = 16
+_FRAMES = (2, 3, 4, 4, 5)
+"""Latent frames that a step takes; the more frequent ones twice."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class Pairs:
 
 
 FULL = {
-    "spatial": (Pairs(128, 192, 33, 2304, 48, 48), Pairs(128, 128, 33, 384, 48, 48)),
-    "temporal": (Pairs(128, 192, 33, 2304, 48, 48), Pairs(256, 384, 33, 480, 12, 12)),
+    "spatial": (Pairs(128, 192, 33, 4608, 48, 48), Pairs(128, 128, 33, 768, 48, 48)),
+    "temporal": (Pairs(128, 192, 33, 9216, 48, 48), Pairs(256, 384, 33, 3072, 12, 12)),
 }
 SMOKE = {kind: (Pairs(64, 96, 17, 20, 4, 4),) for kind in FULL}
 
@@ -70,29 +74,61 @@ def frames_after(kind: str, frames: int) -> int:
     return frames if kind == "spatial" else 2 * frames - 1
 
 
+class Step:
+    """A training step for clips of one size and length, with inputs at fixed places; on a GPU, a recorded graph."""
+
+    def __init__(
+        self, recorder: Recorder, optimiser: Optimiser, pair: tuple[nn.Module, nn.Module], low: Tensor, high: Tensor
+    ) -> None:
+        self.optimiser, (self.network, self.encoder) = optimiser, pair
+        self.low, self.high = low.float(), high.float()
+        self.loss = torch.zeros((), device=DEVICE)  # the average over some 50 steps
+        self._step = recorder.record(self._run)
+
+    def _run(self) -> None:
+        self.optimiser.clear()
+        spread = 0.05 * torch.rand((), device=DEVICE)  # generated latents are not clean ones
+        found = networks.upsample(self.network, self.encoder, self.low + torch.randn_like(self.low) * spread)
+        loss = ((found - self.high) ** 2).mean() + 0.5 * (found - self.high).abs().mean()
+        self.optimiser.update(loss)
+        self.loss.lerp_(loss.detach(), 0.02)
+
+    def __call__(self, low: Tensor, high: Tensor) -> None:
+        self.low.copy_(low)
+        self.high.copy_(high)
+        self._step()
+
+
 def train(
     kind: str, encoder: nn.Module, plan: tuple[Pairs, ...], data: list[tuple[Tensor, Tensor]], seconds: float
 ) -> nn.Module:
+    """A new upsampler, the average over the steps."""
     network = networks.build_upsampler(kind).to(DEVICE)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=ON_GPU)
-    for tick in ticks(seconds):
-        for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * tick.warm(200) * tick.cosine() + 1e-6
-        index = 0 if random.random() < 0.75 else len(plan) - 1
+    optimiser, recorder = Optimiser(network.parameters(), matrices_of([network]), decay=1e-3), Recorder()
+
+    def cut(index: int, rows: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         low, high = data[index]
-        chosen = torch.randint(len(low), (min(len(low), plan[index].step),), device=DEVICE)
-        frames = random.choice([2, 3, 4, 4, 5])
-        low = low[chosen][:, :, :frames].float()
-        high = high[chosen][:, :, : frames_after(kind, low.shape[2])].float()
-        low = low + torch.randn_like(low) * 0.05 * random.random()  # generated latents are not clean ones
-        found = networks.upsample(network, encoder, low)
-        loss = ((found - high) ** 2).mean() + 0.5 * (found - high).abs().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        if tick.step % 500 == 0:
-            print(f"{kind} {tick.step} {tick.elapsed:.1f} s  loss {loss.item():.4f}")
+        return low[rows, :, :frames], high[rows, :, : frames_after(kind, frames)]
+
+    steps = {
+        (index, frames): Step(
+            recorder, optimiser, (network, encoder), *cut(index, torch.arange(pairs.step) % len(data[index][0]), frames)
+        )
+        for index, pairs in enumerate(plan)
+        for frames in set(_FRAMES)
+    }
+    optimiser.forget()
+    for tick in ticks(seconds):
+        optimiser.set_rate(2e-3 * tick.warm(200) * tick.linear(0.75) + 1e-6)
+        index = 0 if random.random() < 0.75 else len(plan) - 1
+        frames = min(random.choice(_FRAMES), data[index][0].shape[2])
+        rows = torch.randint(len(data[index][0]), (plan[index].step,), device=DEVICE)
+        steps[index, frames](*cut(index, rows, frames))
+        if tick.step % 20 == 0 and ON_GPU:
+            torch.cuda.synchronize()  # time is what the training ends by
+        if tick.step % 1000 == 0:
+            print(f"{kind} {tick.step} {tick.elapsed:.1f} s  loss {steps[index, frames].loss.item():.4f}", flush=True)
+    optimiser.use_averages()
     return network
 
 
@@ -115,14 +151,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=300, help="for each")
+    parser.add_argument("--kinds", nargs="+", choices=tuple(FULL), default=tuple(FULL))
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="a few tiny clips for two seconds: does it run?")
     options = parser.parse_args()
     prepare(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     encoder, decoder = networks.load_vae(options.vae)
-    for kind, plan in (SMOKE if options.smoke else FULL).items():
+    for kind in options.kinds:
+        plan = (SMOKE if options.smoke else FULL)[kind]
         data = [make_pairs(kind, encoder, pairs) for pairs in plan]
         shown = [(low[:-_KEPT_BACK], high[:-_KEPT_BACK]) for low, high in data]
         network = train(kind, encoder, plan, shown, 2 if options.smoke else options.seconds)

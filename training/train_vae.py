@@ -1,10 +1,12 @@
 """Stage 2: the video VAE.
 
     python -m training.train_vae --out DIR [--seconds 790] [--piece 500] [--smoke]
+    python -m training.train_vae --out DIR --decoder-of VAE
 
-Writes DIR/vae.safetensors (encoder, decoder, per-channel statistics), DIR/vae.json (PSNR and shapes on held-out
-combinations) and contact sheets. Clips are rendered as they are needed, so none is seen twice; most are windows on the
-object, since empty background teaches nothing. With --piece it stops early, and the same command goes on.
+The second keeps that VAE's latents, and so all networks that were trained on them. Writes DIR/vae.safetensors (encoder,
+decoder, per-channel statistics), DIR/vae.json (PSNR and shapes on held-out combinations) and contact sheets. Clips are
+rendered as they are needed, so none is seen twice; most are windows on the object, since empty background teaches
+nothing. With --piece it stops early, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training import files, networks, pieces
+from training import files, networks, pieces, together
 from training.configuration import LATENT_CHANNELS
 from training.contact_sheet import save_sheet
 from training.data import combinations, random_frame_rates
@@ -139,6 +141,7 @@ class Step:
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         latents = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
         with autocast(cached=False):
+            latents = self.encoder.per_channel_statistics.normalize(latents)  # which the decoder takes back
             found = self.decoder(networks.channels_last(latents)).float()
         loss = reconstruction_loss(found, self.video, self.mask)
         self.optimiser.update(loss + self.kl_weight * kl)
@@ -155,8 +158,8 @@ class Step:
 
 
 def train(vae: Sequence[nn.Module], plan: Plan, options: argparse.Namespace) -> Pieces:
-    """Trains both networks in place; at the end of the last piece they have the average over the steps."""
-    parameters = [parameter for network in vae for parameter in network.parameters()]
+    """Trains in place what is not frozen; at the end of the last piece they have the average over the steps."""
+    parameters = [parameter for network in vae for parameter in network.parameters() if parameter.requires_grad]
     matrices = matrices_of(vae) if options.muon else []
     optimiser = Optimiser(parameters, matrices, decay=1e-3, average=0.002)
     recorder = Recorder()
@@ -246,6 +249,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3, help="the highest learning rate")
     parser.add_argument("--kl", type=float, default=2e-4)
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True, help="or AdamW for all")
+    parser.add_argument("--decoder-of", type=Path, help="go on from this VAE, its encoder frozen")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="tiny clips for five seconds: does it run?")
     options = parser.parse_args()
@@ -254,15 +258,20 @@ def main() -> None:
     plan = SMOKE if options.smoke else FULL
     options.seconds = 5 if options.smoke else options.seconds
 
-    vae = tuple(networks.channels_last(network.to(DEVICE)) for network in networks.build_vae())
+    if options.decoder_of is None:
+        vae = tuple(networks.channels_last(network.to(DEVICE)) for network in networks.build_vae())
+    else:
+        vae = networks.load_vae(options.decoder_of)
+        vae[1].requires_grad_(True)
     training = train(vae, plan, options)
-    if not training.ended():
+    if not training.ended() or not together.FIRST:
         return
     for network in vae:  # what ships is bfloat16: the statistics and figures below are of that
         network.eval()
         for parameter in network.parameters():
             parameter.data = parameter.data.to(torch.bfloat16).float()
-    set_statistics(*vae, plan)
+    if options.decoder_of is None:
+        set_statistics(*vae, plan)
     state = {}
     for network, prefix in zip(vae, ("encoder.", "decoder."), strict=True):
         own = {name: value for name, value in network.state_dict().items() if "per_channel" not in name}
