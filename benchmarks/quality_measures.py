@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from training.world import scenes
 from training.world.captions import Combination
-from training.world.measure import empty_scene, object_mask
+from training.world.silhouettes import empty_scene, grown, object_mask
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -99,56 +99,10 @@ class Seen:
 
 
 def see(video: Floats, combination: Combination, median: Floats | None = None) -> Seen:
-    """Finds the object: of what differs from the background, all that hangs together with something thick.
-
-    A drawn star of the night sky in another place, or the rim of a blurred moon, is no part of it. median: of the
-    frames, where it is known.
-    """
+    """Finds the object (see `training.world.silhouettes`). median: of the frames, where it is known."""
     median = np.median(video, axis=0) if median is None else median
-    mask = object_mask(video, combination, median)
-    frames, height, width = mask.shape
-    coarse = mask.reshape(frames, height // 2, 2, width // 2, 2).any((2, 4))
-    thick = _thick(coarse)
-    if not thick.any():  # white on white: only the outline differs
-        filled = _filled(coarse)
-        mask = mask | (filled & ~coarse).repeat(2, 1).repeat(2, 2)
-        coarse, thick = filled, _thick(filled)
-    for _ in range(width):
-        grown = _grown(thick) & coarse
-        if (grown == thick).all():
-            break
-        thick = grown
-    empty = empty_scene(height, width, combination.background)
-    return Seen(video, combination, empty, mask & thick.repeat(2, 1).repeat(2, 2), median)
-
-
-def _thick(mask: Mask) -> Mask:
-    """What is more than three pixels from the outside."""
-    for _ in range(3):
-        mask = ~_grown(~mask)
-    return mask
-
-
-def _filled(mask: Mask) -> Mask:
-    """With its holes: all that the frame's border does not reach."""
-    outside = np.zeros_like(mask)
-    outside[:, 0] = outside[:, -1] = outside[:, :, 0] = outside[:, :, -1] = True
-    outside &= ~mask
-    while True:
-        grown = _grown(outside) & ~mask
-        if (grown == outside).all():
-            return ~outside
-        outside = grown
-
-
-def _grown(mask: Mask) -> Mask:
-    """With a pixel more on each of the four sides."""
-    grown = mask.copy()
-    grown[:, 1:] |= mask[:, :-1]
-    grown[:, :-1] |= mask[:, 1:]
-    grown[:, :, 1:] |= mask[:, :, :-1]
-    grown[:, :, :-1] |= mask[:, :, 1:]
-    return grown
+    empty = empty_scene(*median.shape[:2], combination.background)
+    return Seen(video, combination, empty, object_mask(video, combination, median), median)
 
 
 def edges(seen: Seen, frames: Iterable[int]) -> Edges | None:
@@ -179,7 +133,7 @@ def _halo(difference: Floats, mask: Mask) -> tuple[float, float]:
     rings = []
     for grow in (3, 9):
         for _ in range(grow):
-            coarse = _grown(coarse)
+            coarse = grown(coarse)
         rings.append(coarse[0].repeat(2, 0).repeat(2, 1))
     near, far = rings[1] & ~rings[0], ~rings[1]
     if not near.any() or not far.any():

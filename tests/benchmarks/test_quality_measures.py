@@ -12,6 +12,8 @@ from benchmarks.quality_tables import adherence, mean, share
 from benchmarks.quality_videos import answers_of, drawn, draws, enlarged
 from training.world import captions, scenes
 from training.world.captions import BACKGROUNDS, COLOUR_NAMES, MOTIONS, SHAPES, SIZES, Combination
+from training.world.measure import measure
+from training.world.silhouettes import differing, object_mask
 
 
 def combination(
@@ -152,6 +154,13 @@ def test_stars_of_the_sky_are_no_part_of_the_object():
     alone = measures.see(video, named).masks
     video[:, 40:44, 300:304] = 1.0
     assert (measures.see(video, named).masks == alone).all()
+
+
+def test_a_blurred_sky_takes_nothing_from_the_shape():
+    named = combination("star", "up", "night", "white", "small")
+    video = blurred(render(named)[0], 3)
+    assert (differing(video, named) & ~object_mask(video, named)).any()  # the rim of the moon
+    assert measure(video, named).shape
 
 
 def test_frame_doubling_judders_and_twice_the_rate_does_not():

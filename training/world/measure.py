@@ -2,7 +2,7 @@
 
 A video is measured against the combination that its prompt named; each answer is yes or no:
 
-    visible     something differs enough from the named background, in most frames
+    visible     something thick differs enough from the named background, in most frames (see `silhouettes`)
     background  the median frame is nearest to the named one of the ten empty scenes (the border counts four times)
     colour      most of the object's inner pixels are nearest to the named colour of the palette
     motion      the path and the area of the object are those of the named motion; "still" and "spinning" are NOT told
@@ -25,11 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from training.world import scenes
-from training.world.captions import COLOURS, SHAPES, Combination
+from training.world.captions import SHAPES, Combination
+from training.world.silhouettes import PALETTE, Floats, Mask, empty_scenes, object_mask
 
-Floats = npt.NDArray[np.float32]
-
-_PALETTE = np.array(list(COLOURS.values()), np.float32)
 _GRID = 48  # cells of a silhouette's side
 _EXTENT = 1.3  # half of that side, where the shapes have the radius 0.8
 _TURN = {
@@ -62,7 +60,7 @@ def measure(video: Floats, combination: Combination) -> Measurement:
     """Measures one video `[frames, height, width, 3]`, RGB in [0, 1], against what its prompt named."""
     frames, height, width, _ = video.shape
     median = np.median(video, axis=0)
-    background = _nearest_scene(median, _empty_scenes(height, width)) == combination.background
+    background = _nearest_scene(median, empty_scenes(height, width)) == combination.background
 
     mask = object_mask(video, combination, median)
     area = mask.sum((1, 2))
@@ -103,13 +101,6 @@ def _share(answers: Iterable[bool]) -> float:
     return sum(listed) / len(listed) if listed else math.nan
 
 
-@functools.lru_cache(maxsize=8)
-def _empty_scenes(height: int, width: int) -> Floats:
-    """`[10, height, width, 3]`"""
-    images = scenes.background_images(height, width, np.zeros(0, np.float32))
-    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-
-
 def _nearest_scene(median: Floats, empty: Floats) -> int:
     height, width, _ = median.shape
     weight = np.full((height, width), 0.25, np.float32)
@@ -118,33 +109,14 @@ def _nearest_scene(median: Floats, empty: Floats) -> int:
     return int((np.abs(empty - median).mean(-1) * weight).mean((1, 2)).argmin())
 
 
-def empty_scene(height: int, width: int, background: int) -> Floats:
-    """A background without anything on it, `[height, width, 3]`."""
-    scene: Floats = _empty_scenes(height, width)[background]
-    return scene
-
-
-def object_mask(video: Floats, combination: Combination, median: Floats | None = None) -> npt.NDArray[np.bool_]:
-    """Where a frame differs from the background by about half of what the object's colour would, `[frames, h, w]`.
-
-    median: of the frames, where that is known already.
-    """
-    median = np.median(video, axis=0) if median is None else median
-    base = empty_scene(*median.shape[:2], combination.background)
-    base = base + np.clip((median - base).mean((0, 1)), -0.05, 0.05)  # the scene's own tint
-    contrast = np.abs(_PALETTE[combination.colour] - base).max(-1)
-    mask: npt.NDArray[np.bool_] = np.abs(video - base).max(-1) > np.clip(0.45 * contrast, 0.08, 0.22)
-    return mask
-
-
-def _colour(video: Floats, mask: npt.NDArray[np.bool_]) -> int:
+def _colour(video: Floats, mask: Mask) -> int:
     inner = _eroded(mask, mask.shape[1] // 64)
     pixels = video[inner if inner.sum() > 30 else mask]
-    nearest = ((pixels[:, None] - _PALETTE) ** 2).sum(-1).argmin(1)
-    return int(np.bincount(nearest, minlength=len(_PALETTE)).argmax())
+    nearest = ((pixels[:, None] - PALETTE) ** 2).sum(-1).argmin(1)
+    return int(np.bincount(nearest, minlength=len(PALETTE)).argmax())
 
 
-def _eroded(mask: npt.NDArray[np.bool_], margin: int) -> npt.NDArray[np.bool_]:
+def _eroded(mask: Mask, margin: int) -> Mask:
     """Only what has `margin` pixels of the mask around it; beyond the frame counts as mask."""
     for axis in (1, 2):
         padding = [(margin, margin) if other == axis else (0, 0) for other in range(3)]
@@ -154,7 +126,7 @@ def _eroded(mask: npt.NDArray[np.bool_], margin: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def _motion(mask: npt.NDArray[np.bool_], *, missing_at_first: bool) -> int:
+def _motion(mask: Mask, *, missing_at_first: bool) -> int:
     """The motion of the frames `[n, h, w]` in which the object was seen: an index into MOTIONS, or _IN_PLACE."""
     area = mask.sum((1, 2)).astype(np.float32)
     x, y = _centres(mask, area)
@@ -173,7 +145,7 @@ def _motion(mask: npt.NDArray[np.bool_], *, missing_at_first: bool) -> int:
     return scenes.UP if dy < 0 else scenes.DOWN
 
 
-def _centres(mask: npt.NDArray[np.bool_], area: Floats) -> tuple[Floats, Floats]:
+def _centres(mask: Mask, area: Floats) -> tuple[Floats, Floats]:
     """x and y of each frame's mask, in units of the height."""
     _, height, width = mask.shape
     x = (mask.sum(1) * (np.arange(width) + 0.5)).sum(1) / area / height
@@ -181,14 +153,14 @@ def _centres(mask: npt.NDArray[np.bool_], area: Floats) -> tuple[Floats, Floats]
     return x, y
 
 
-def _shape(mask: npt.NDArray[np.bool_]) -> tuple[int, float]:
+def _shape(mask: Mask) -> tuple[int, float]:
     """The shape with the greatest overlap over five frames of the later two thirds, and that overlap."""
     chosen = np.linspace(len(mask) // 3, len(mask) - 1, 5).astype(int)
     votes = np.array([[_overlap(mask[frame], shape) for shape in range(len(SHAPES))] for frame in chosen]).mean(0)
     return int(votes.argmax()), float(votes.max())
 
 
-def _overlap(mask: npt.NDArray[np.bool_], shape: int) -> float:
+def _overlap(mask: Mask, shape: int) -> float:
     """The best intersection over union with a shape's silhouettes."""
     drawn = _silhouettes(shape)
     laid = _laid_over(mask.astype(np.float32), drawn[0])
@@ -196,7 +168,7 @@ def _overlap(mask: npt.NDArray[np.bool_], shape: int) -> float:
 
 
 @functools.cache
-def _silhouettes(shape: int) -> npt.NDArray[np.bool_]:
+def _silhouettes(shape: int) -> Mask:
     """One shape in eight angles (a circle in one), `[angles, 48, 48]`."""
     axis = ((np.arange(_GRID) + 0.5) / _GRID * 2 - 1) * _EXTENT
     x, y = axis[None, :].astype(np.float32), axis[:, None].astype(np.float32)
@@ -215,7 +187,7 @@ def _silhouettes(shape: int) -> npt.NDArray[np.bool_]:
     )
 
 
-def _laid_over(mask: Floats, drawn: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _laid_over(mask: Floats, drawn: Mask) -> Mask:
     """The mask moved and scaled to the centre and area of a drawn silhouette, `[48, 48]`."""
     height, width = mask.shape
     area, cells = mask.sum(), drawn.sum()
