@@ -18,19 +18,21 @@ Files = Callable[[Path], Mapping[str, Path]]
 """From where a video would go to all that would be written for it, by key."""
 
 
+def in_the_way(outputs: Mapping[str, Path], home: Home) -> list[tuple[Path, VideoObject | None]]:
+    """The paths at which something else is than this very video, and that video as the cache has it."""
+    there = [(path, find_video(home, key)) for key, path in outputs.items() if os.path.lexists(path)]
+    return [(path, video) for path, video in there if video is None or not same(path, video)]
+
+
 def check_outputs(outputs: Mapping[str, Path], home: Home) -> None:
     """UsageError when a file is in the way that is not this very video."""
-    for key, path in outputs.items():
-        if not os.path.lexists(path):
-            continue
-        video = find_video(home, key)
-        if video is None or not same(path, video):
-            # Without the result there is nothing to compare it with: it may be this video, pruned from the cache.
-            what = "exists already" if video is None else "exists and is not this video"
-            raise UsageError(
-                f"{path} {what}; nothing was changed.",
-                advice="Add --overwrite to replace it, or give another --output.",
-            )
+    for path, video in in_the_way(outputs, home):
+        # Without the result there is nothing to compare it with: it may be this video, pruned from the cache.
+        what = "exists already" if video is None else "exists and is not this video"
+        raise UsageError(
+            f"{path} {what}; nothing was changed.",
+            advice="Add --overwrite to replace it, or give another --output.",
+        )
 
 
 def unless_taken(path: Path, files: Files, home: Home) -> Path:

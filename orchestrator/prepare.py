@@ -26,7 +26,7 @@ from orchestrator.outputs import check_outputs, renamed, unless_taken
 from orchestrator.pipeline import Sources, StagePlan, preview_stage, relay, until
 from orchestrator.planning import plan_stages, tiles_for
 from orchestrator.portable import located, other_files
-from orchestrator.prepared import PreparedRelay, fingerprints, means_now, stages_to_compute
+from orchestrator.prepared import Chosen, PreparedRelay, fingerprints, means_now, stages_to_compute
 from orchestrator.presets import compute_dtype
 from orchestrator.recipe import Recipe
 from orchestrator.settings import ModelFacts, Settings, check, notes, settle
@@ -136,23 +136,19 @@ def assemble(
     )
     whole = relay(recipe, sources)
     stages = whole if stop_after is None else until(whole, stop_after)
-    outputs: dict[str, Path] = {}
-    remarks: list[str] = []
-    for seed, path in places.paths.items() if stages[-1].name == "decode" else ():
-        files = partial(files_of_seed, [item for item in stages[-1].items if item.params["seed"] == seed])
-        place = path if places.named or overwrite else unless_taken(path, files, home)
-        remarks += renamed(path, place)
-        outputs |= files(place)
+    choose = partial(choose_outputs, stages[-1], places, home, overwrite)
+    outputs, remarks = choose()
     if not overwrite:
         check_outputs(outputs, home)
     return Prepared(
         recipe=recipe,
         places=places,
-        notes=tuple(remarks),
+        notes=remarks,
         relay=stages,
         stop_after=None if stages[-1].name == "decode" else stop_after,
         preview=preview_stage(whole[1], whole[-1]),
         outputs=outputs,
+        choose=choose,
         overwrite=overwrite,
         home=home,
         weights=weights,
@@ -163,6 +159,18 @@ def assemble(
         memory=plan_stages(recipe, stages, given),
         fingerprint=fingerprint_of,
     )
+
+
+def choose_outputs(last: StagePlan, places: Places, home: Home, overwrite: bool) -> Chosen:
+    """Where the videos of the last stage go, by key; no names where it does not make videos."""
+    outputs: dict[str, Path] = {}
+    remarks: list[str] = []
+    for seed, path in places.paths.items() if last.name == "decode" else ():
+        files = partial(files_of_seed, [item for item in last.items if item.params["seed"] == seed])
+        place = path if places.named or overwrite else unless_taken(path, files, home)
+        remarks += renamed(path, place)
+        outputs |= files(place)
+    return outputs, tuple(remarks)
 
 
 def files_of_seed(items: Iterable[Item], path: Path) -> dict[str, Path]:

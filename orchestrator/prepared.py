@@ -17,10 +17,16 @@ from orchestrator.pipeline import StagePlan, needed
 from orchestrator.planning import Means, means
 from weights.fingerprint import fingerprint
 
+Chosen = tuple[dict[str, Path], tuple[str, ...]]
+"""Outputs by key, and remarks."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRelay:
     """A run that only has to be carried out. `outputs` maps the key of a video to where it is to be put.
+
+    `choose` does that anew, and says what a person has to know of names that were taken: one that nobody gave may be by
+    the time when there is a video. Names that the user gave are always the same.
 
     `memory` says how each stage is held, by name; whether that fits is for the `check_memory` of its kind to say.
 
@@ -31,6 +37,7 @@ class PreparedRelay:
     relay: tuple[StagePlan, ...]
     stop_after: str | None = None
     outputs: Mapping[str, Path]
+    choose: Callable[[], Chosen]
     overwrite: bool
     home: Home
     machine: Machine

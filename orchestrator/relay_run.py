@@ -31,6 +31,7 @@ from orchestrator.history import HISTORY, remember
 from orchestrator.interrupts import Interrupts
 from orchestrator.machine_lock import machine_lock
 from orchestrator.memory_plan import StageMemory
+from orchestrator.outputs import in_the_way
 from orchestrator.pipeline import StagePlan
 from orchestrator.prepared import PreparedRelay
 from orchestrator.report.write import write_report
@@ -85,7 +86,10 @@ class RelayRun(Generic[Kind]):
                 while changed is not None:
                     changed = self.carry_out_stage(changed)
                 self.after(stage)
-            outputs = self.deliver() if self.prepared.stop_after is None else ()
+            outputs: tuple[Path, ...] = ()
+            if self.prepared.stop_after is None:
+                self.settle_names()
+                outputs = self.deliver()
             self.limit_cache()
             self.run.update_state(status="done")
         except RelayError as error:
@@ -276,6 +280,17 @@ class RelayRun(Generic[Kind]):
             stages = {name: replace(known.get(name, StageState()), keys=keys[name]) for name in keys}
             self.run.update_state(status="running", outputs=outputs, stages=stages, stop_after=self.prepared.stop_after)
         return outputs
+
+    def settle_names(self) -> None:
+        """A name that nobody gave may have been taken while this run computed: the video gets the next number."""
+        prepared = self.prepared
+        if prepared.overwrite or not in_the_way(prepared.outputs, prepared.home):
+            return
+        outputs, remarks = prepared.choose()
+        self.prepared = replace(prepared, outputs=outputs)
+        self.register()
+        for remark in remarks:
+            self.emit("warning", message=remark)
 
     def limit_cache(self) -> None:
         """The least recently used results go when all together are larger than the limit; this run's stay."""

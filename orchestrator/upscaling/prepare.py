@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from cache.home import Home
@@ -22,7 +23,7 @@ from orchestrator.memory_plan import stage_memory
 from orchestrator.memory_tiles import Tiles
 from orchestrator.outputs import check_outputs, renamed, unless_taken
 from orchestrator.planning import Means
-from orchestrator.prepared import PreparedRelay, fingerprints, means_now, stages_to_compute
+from orchestrator.prepared import Chosen, PreparedRelay, fingerprints, means_now, stages_to_compute
 from orchestrator.presets import compute_dtype
 from orchestrator.settings import DTYPES, check_machine
 from orchestrator.sizes import LatentShape
@@ -123,18 +124,17 @@ def prepare(
     )
     key = relay[-1].items[0].key
     unnamed = output is None or (again and is_called(output, stem_of(video, recipe)))
-    if unnamed and not overwrite:
-        wanted, place = place, unless_taken(place, lambda path: {key: path}, home)
-        notes += renamed(wanted, place)
-    outputs = {key: place}
+    choose = partial(choose_output, key, place, home if unnamed and not overwrite else None)
+    outputs, remarks = choose()
     if not overwrite:
         check_outputs(outputs, home)
     same_size = shape.size if recipe.factor == 2 else (facts.width, facts.height)
     return PreparedUpscale(
         recipe=recipe,
-        notes=(*notes, *words.notes(facts, same_size, recipe.codec, recipe.sound)),
+        notes=(*notes, *remarks, *words.notes(facts, same_size, recipe.codec, recipe.sound)),
         relay=relay,
         outputs=outputs,
+        choose=choose,
         overwrite=overwrite,
         home=home,
         weights=weights,
@@ -251,3 +251,9 @@ def of_latent(recipe: UpscaleRecipe, shape: Sizes, scale: Fraction) -> Sizes:
 def check_memory(prepared: PreparedUpscale) -> None:
     """DoesNotFit (4) when a stage that is still to be computed fits the budget in no way."""
     cutting_up.check(prepared.memory, stages_to_compute(prepared))
+
+
+def choose_output(key: str, place: Path, home: Home | None) -> Chosen:
+    """Where the video goes. home: to look for names that are taken; None where the name was given."""
+    free = place if home is None else unless_taken(place, lambda path: {key: path}, home)
+    return {key: free}, renamed(place, free)

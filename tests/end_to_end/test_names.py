@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cache.home import open_home
 from cache.runs import create_run, open_run
 from tests.workers.video.films import drawn, write
@@ -86,3 +88,36 @@ def test_an_upscaled_video_gets_a_name_of_its_own(program: Any) -> None:
     interrupted.update_state(status="interrupted", outputs=[str(program.folder / "film-temporal-2.mp4")])
     resumed = program("resume", interrupted.id, "--json")
     assert resumed.of("run_done")[0]["outputs"] == [str(program.folder / "film-temporal-2-2.mp4")]
+
+
+FILM = ("upscale-temporal", "film.mp4", "--model", "tiny")
+BALL = ("generate", "A red ball", *DRAFT, "--steps", "2")
+
+
+@pytest.mark.parametrize(
+    ("command", "taken", "free"), [(BALL, FIRST, SECOND), (FILM, "film-temporal.mp4", "film-temporal-2.mp4")]
+)
+def test_a_name_that_is_taken_while_the_video_is_made(program: Any, command: Any, taken: str, free: str) -> None:
+    write(program.folder / "film.mp4", drawn(3, 32, 32))
+    process = program.start(*command, "--json")
+    events = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if events[-1]["event"] == "run_started":
+            assert events[-1]["outputs"] == [str(program.folder / taken)]
+            (program.folder / taken).write_bytes(b"somebody else's")
+    assert process.wait() == 0, events[-1]
+    assert events[-1]["outputs"] == [str(program.folder / free)]
+    assert any(taken in event["message"] for event in events if event["event"] == "warning"), "it is told"
+    assert (program.folder / taken).read_bytes() == b"somebody else's"
+    made = program(*command, "--json")
+    assert made.code == 0
+    assert made.of("run_done")[0]["outputs"] == [str(program.folder / free)], "it finds its own"
+
+
+def test_two_runs_at_once_have_two_names(program: Any) -> None:
+    begun = [program.start("generate", "A red ball", *DRAFT, "--steps", steps, "--json") for steps in "23"]
+    ended = [[json.loads(line) for line in process.communicate(timeout=300)[0].splitlines()] for process in begun]
+    assert [process.returncode for process in begun] == [0, 0], [events[-1] for events in ended]
+    names = {Path(path).name for events in ended for path in events[-1]["outputs"]}
+    assert names == {FIRST, SECOND}
