@@ -49,7 +49,7 @@ def stages(out: Path) -> list[Stage]:
         Stage("train_transformer", (*inputs, "--out", f"{out}/joint"), text, 300),
         Stage("refine", (*inputs, "--init", f"{out}/joint", "--out", f"{out}/refined"), transformer, 150, pieces=True),
         Stage("distil", (*inputs, *models, "--out", f"{out}/distilled"), lora, 260),
-        Stage("train_upsamplers", ("--vae", vae, "--out", f"{out}/upsamplers"), upsamplers[1], 240),
+        Stage("train_upsamplers", ("--vae", vae, "--out", f"{out}/upsamplers"), upsamplers[1], 440),
         Stage("export", (*made, "--out", f"{out}/release"), f"{out}/release/ltx-2-tiny-dev.safetensors"),
         Stage("check_files", (f"{out}/release", "--png", f"{out}/release.png"), f"{out}/release.png"),
     ]

@@ -1,6 +1,6 @@
 """Stage 5: the spatial and the temporal x2 latent upsamplers.
 
-    python -m training.train_upsamplers --vae FILE --out DIR [--seconds 300] [--kinds temporal] [--smoke]
+    python -m training.train_upsamplers --vae FILE --out DIR [--seconds 150] [--kinds temporal] [--smoke]
 
 They learn from latents of the same scene rendered twice: at half and full size, at 24 and 48 frames a second. Writes
 DIR/spatial.safetensors and DIR/temporal.safetensors, with their configuration, and contact sheets.
@@ -151,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=300, help="for each")
+    parser.add_argument("--seconds", type=float, default=150, help="for each")
     parser.add_argument("--kinds", nargs="+", choices=tuple(FULL), default=tuple(FULL))
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="a few tiny clips for two seconds: does it run?")
