@@ -198,14 +198,12 @@ def model_facts(weights: WeightsSet) -> ModelFacts:
         version=checkpoint.version or "2.0",
         spatial_scale=(weights.spatial and weights.spatial.scale) or Fraction(2),
     )
-    if is_tiny(checkpoint.path):
-        return ModelFacts(
-            facts.stage1_variant,
-            facts.layers,
-            TINY_DEFAULTS.height,
-            TINY_DEFAULTS.width,
-            TINY_DEFAULTS.frames,
-            facts.version,
-            facts.spatial_scale,
-        )
-    return facts
+    if not is_tiny(checkpoint.path):
+        return facts
+    return replace(
+        facts,
+        default_height=TINY_DEFAULTS.height,
+        default_width=TINY_DEFAULTS.width,
+        default_frames=TINY_DEFAULTS.frames,
+        one_stage_cfg=TINY_DEFAULTS.one_stage_cfg,
+    )

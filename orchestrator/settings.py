@@ -75,13 +75,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a recipe must know of the weights that were found."""
+    """What a recipe must know of the weights that were found.
+
+    one_stage_cfg: the most guidance that suits the model in one stage; more is given where it is asked for.
+    """
 
     stage1_variant: str
     layers: int
     default_height: int = 480
     default_width: int = 704
     default_frames: int = 97
+    one_stage_cfg: float = math.inf
     version: str = "2.0"
     spatial_scale: Fraction = Fraction(2)
 
@@ -148,6 +152,7 @@ def settle(checked: Checked, facts: ModelFacts) -> Recipe:
     distilled = facts.stage1_variant == "distilled"
     steps_asked = asked.steps_stage1 if checked.two_stage else _first(asked.steps, asked.steps_stage1)
     guidance = _first(asked.cfg_stage1, asked.cfg)
+    usual = preset.cfg if checked.two_stage else min(preset.cfg, facts.one_stage_cfg)
     temporal = checked.temporal
     crop = asked.size
     if crop == (int(width * scale), int(height * scale)):
@@ -167,7 +172,7 @@ def settle(checked: Checked, facts: ModelFacts) -> Recipe:
         stage1_schedule="distilled" if distilled else "dev",
         steps_stage1=steps_asked or (DISTILLED_STEPS if distilled else preset.steps),
         steps_stage2=(asked.steps_stage2 or STAGE2_STEPS) if checked.two_stage else 0,
-        cfg=float(guidance if guidance is not None else (1.0 if distilled else preset.cfg)),
+        cfg=float(guidance if guidance is not None else (1.0 if distilled else usual)),
         guidance_rescale=float(asked.guidance_rescale or 0.0),
         stg=float(asked.stg or 0.0),
         stg_blocks=_stg_blocks(asked, facts),

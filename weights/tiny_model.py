@@ -13,15 +13,13 @@ from weights.header import read_header
 
 @dataclass(frozen=True)
 class TinyDefaults:
-    """Base size in pixels and frames; the flow is LTX-2's own."""
+    """Base size in pixels and frames, and the most guidance where no second stage mends what it distorts; else the flow
+    is LTX-2's own."""
 
     height: int = 128
     width: int = 192
     frames: int = 25
-    fps: int = 24
-    cfg: float = 5.0
-    steps_stage1: int = 15
-    steps_stage2: int = 3
+    one_stage_cfg: float = 3.0
 
 
 TINY_DEFAULTS = TinyDefaults()

@@ -34,6 +34,9 @@ def test_the_default_is_max_with_the_guides_numbers() -> None:
     [
         ("draft", DISTILLED, (False, False, 8, 0, 1.0)),
         ("dev", DEV, (False, False, 30, 0, 7.0)),
+        ("dev", replace(DEV, one_stage_cfg=3.0), (False, False, 30, 0, 3.0)),
+        ("max", replace(DEV, one_stage_cfg=3.0), (True, True, 15, 3, 5.0)),
+        ("draft", replace(DISTILLED, one_stage_cfg=3.0), (False, False, 8, 0, 1.0)),
         ("two-stage", DEV, (True, False, 15, 3, 5.0)),
         ("two-stage", DISTILLED, (True, False, 8, 3, 1.0)),
         ("max", DEV, (True, True, 15, 3, 5.0)),
@@ -42,6 +45,11 @@ def test_the_default_is_max_with_the_guides_numbers() -> None:
 def test_presets(preset: str, facts: ModelFacts, expected: tuple[object, ...]) -> None:
     made = recipe(facts, preset=preset)
     assert (made.two_stage, made.temporal, made.steps_stage1, made.steps_stage2, made.cfg) == expected
+
+
+def test_more_guidance_than_suits_the_model_is_given_where_it_is_asked_for() -> None:
+    asked = check(Settings("a ball", preset="dev", cfg=7.0))
+    assert settle(asked, replace(DEV, one_stage_cfg=3.0)).cfg == 7.0
 
 
 def test_explicit_guidance_on_a_distilled_model_works_and_is_remarked_on() -> None:
