@@ -18,10 +18,7 @@ import numpy.typing as npt
 
 from training.world import scenes
 from training.world.captions import Combination
-from training.world.silhouettes import empty_scene, grown, object_mask
-
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from training.world.silhouettes import Floats, Mask, empty_scene, grown, object_mask
 
 FOLDS = {scenes.SQUARE: 4, scenes.TRIANGLE: 3, scenes.STAR: 5}
 """How often a shape comes to lie on itself in one turn."""

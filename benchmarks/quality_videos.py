@@ -19,11 +19,12 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from benchmarks import quality_measures as measures
-from benchmarks.quality_measures import Floats, Seen
+from benchmarks.quality_measures import Seen
 from orchestrator import Settings, WeightsChoice, generate
 from training.world import captions, scenes
 from training.world.captions import Combination
-from training.world.measure import measure
+from training.world.measure import measure_object
+from training.world.silhouettes import Floats
 
 EDGES = tuple(field.name for field in dataclasses.fields(measures.Edges))
 HEIGHT, WIDTH, FRAMES, FPS = 256, 384, 25, 24
@@ -117,7 +118,7 @@ def answers_of(video: Floats, combination: Combination, *, smooth: bool = False)
     """
     seen = measures.see(video, combination)
     times = round((len(video) - 1) / (FRAMES - 1))  # of 24 frames a second
-    found: Answers = dataclasses.asdict(measure(video, combination))
+    found: Answers = dataclasses.asdict(measure_object(video, combination, seen.median, seen.masks))
     edges = measures.edges(seen, range(0, len(video), 4 * times))  # the same instants of either rate
     found |= dict.fromkeys(EDGES) if edges is None else dataclasses.asdict(edges)
     turns = measures.turning(seen, FPS * times)

@@ -282,9 +282,12 @@ class RelayRun(Generic[Kind]):
         return outputs
 
     def settle_names(self) -> None:
-        """A name that nobody gave may have been taken while this run computed: the video gets the next number."""
+        """A name that nobody gave may have been taken while this run computed: the video gets the next number.
+
+        A run that computed nothing chose its names a moment ago, and need not read its videos once more.
+        """
         prepared = self.prepared
-        if prepared.overwrite or not in_the_way(prepared.outputs, prepared.home):
+        if not self.computed or prepared.overwrite or not in_the_way(prepared.outputs, prepared.home):
             return
         outputs, remarks = prepared.choose()
         self.prepared = replace(prepared, outputs=outputs)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from training.device import ON_GPU, wait
+
+LOOK = 20 if ON_GPU else 1
+"""Steps between two looks at the clock, when the device is waited for."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,6 @@ class Tick:
         """A factor that rises to 1 over the first steps."""
         return min(1.0, (self.step + 1) / steps)
 
-    def cosine(self) -> float:
-        """A factor that falls from 1 to 0 as half a cosine."""
-        return 0.5 + 0.5 * math.cos(math.pi * self.progress)
-
     def linear(self, share: float) -> float:
         """A factor that is 1 until the last `share` of the time, and falls to 0 there."""
         return min(1.0, (1 - self.progress) / share)
@@ -35,3 +35,5 @@ def ticks(seconds: float) -> Iterator[Tick]:
     while (elapsed := time.time() - started) < seconds or step == 0:
         yield Tick(step, elapsed, min(elapsed / seconds, 1.0))
         step += 1
+        if step % LOOK == 0:
+            wait()

@@ -15,6 +15,8 @@ from torch import Tensor
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ON_GPU = DEVICE == "cuda"
+RANK = int(os.environ.get("RANK", "0"))
+"""Of several processes that train together (see `training.together`)."""
 if ON_GPU:  # each of several processes has a card of its own
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
@@ -39,9 +41,15 @@ def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return torch.compile(function, dynamic=True) if ON_GPU else function
 
 
+def wait() -> None:
+    """Until the device has done what it was given: time is what a training ends by."""
+    if ON_GPU:
+        torch.cuda.synchronize()
+
+
 def seed_all(seed: int) -> None:
-    """Other random numbers in each of several processes (see `training.together`)."""
-    seed += 1_000_003 * int(os.environ.get("RANK", "0"))
+    """Other random numbers in each of several processes."""
+    seed += 1_000_003 * RANK
     torch.manual_seed(seed)
     random.seed(seed)
 

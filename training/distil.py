@@ -23,7 +23,7 @@ from training import fast_transformer, files, networks
 from training.clock import ticks
 from training.configuration import DISTILLED_SIGMAS, LATENT_CHANNELS
 from training.data import GROUP, Bucket, Captions, ContextBank, LatentBank
-from training.device import DEVICE, ON_GPU, autocast, prepare
+from training.device import DEVICE, autocast, prepare
 from training.lora import Lora
 from training.optimiser import Optimiser
 from training.recorded import Recorder
@@ -156,8 +156,6 @@ def main() -> None:
         data, fps, rows = banks[size[0]].draw(size[2], size[1])
         step = steps[size, interval]
         step(data, fps, contexts.draw(rows, empty=0, negative=0))
-        if tick.step % 20 == 0 and ON_GPU:
-            torch.cuda.synchronize()  # time is what the training ends by
         if tick.step % 200 == 0:
             print(
                 f"{tick.step:5d} {tick.elapsed:6.1f} s  sigma {DISTILLED_SIGMAS[interval]:.3f}  "

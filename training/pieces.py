@@ -15,12 +15,10 @@ from pathlib import Path
 import torch
 
 from training import together
-from training.clock import Tick
-from training.device import ON_GPU, seed_all
+from training.clock import LOOK, Tick
+from training.device import seed_all, wait
 from training.optimiser import Optimiser
 
-_LOOK = 20 if ON_GPU else 1
-"""Steps between two looks at the clock, when the device has to be waited for and processes meet."""
 _SAVED_EVERY = 240.0
 """Seconds after which the state is kept in any case: a lent machine can be lost."""
 
@@ -59,10 +57,9 @@ class Pieces:
         while not self.finished and (self.spent == before or self.spent - before < self.piece):
             yield Tick(self.steps, self.spent, self.spent / self.seconds)
             self.steps += 1
-            if self.steps % _LOOK == 0:
+            if self.steps % LOOK == 0:  # where processes meet, too
                 together.average(self.optimiser.parameters)
-                if ON_GPU:
-                    torch.cuda.synchronize()
+                wait()
                 self.spent = together.agreed(before + time.time() - began)
                 if self.spent - saved > _SAVED_EVERY:
                     self._save()

@@ -16,9 +16,9 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from training.device import DEVICE, ON_GPU
+from training.device import DEVICE, ON_GPU, RANK
 
-RANK, COUNT = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+COUNT = int(os.environ.get("WORLD_SIZE", "1"))
 FIRST = RANK == 0
 """Whether this process is the one that prints and writes files."""
 

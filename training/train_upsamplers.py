@@ -21,7 +21,7 @@ from training.clock import ticks
 from training.configuration import UPSAMPLERS
 from training.contact_sheet import save_sheet
 from training.data import combinations
-from training.device import DEVICE, ON_GPU, prepare, uniform
+from training.device import DEVICE, prepare, uniform
 from training.optimiser import Optimiser, matrices_of
 from training.recorded import Recorder
 from training.train_vae import psnr
@@ -124,8 +124,6 @@ def train(
         frames = min(random.choice(_FRAMES), data[index][0].shape[2])
         rows = torch.randint(len(data[index][0]), (plan[index].step,), device=DEVICE)
         steps[index, frames](*cut(index, rows, frames))
-        if tick.step % 20 == 0 and ON_GPU:
-            torch.cuda.synchronize()  # time is what the training ends by
         if tick.step % 1000 == 0:
             print(f"{kind} {tick.step} {tick.elapsed:.1f} s  loss {steps[index, frames].loss.item():.4f}", flush=True)
     optimiser.use_averages()

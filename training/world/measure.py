@@ -58,11 +58,14 @@ class Measurement:
 
 def measure(video: Floats, combination: Combination) -> Measurement:
     """Measures one video `[frames, height, width, 3]`, RGB in [0, 1], against what its prompt named."""
-    frames, height, width, _ = video.shape
     median = np.median(video, axis=0)
-    background = _nearest_scene(median, empty_scenes(height, width)) == combination.background
+    return measure_object(video, combination, median, object_mask(video, combination, median))
 
-    mask = object_mask(video, combination, median)
+
+def measure_object(video: Floats, combination: Combination, median: Floats, mask: Mask) -> Measurement:
+    """The same, where the frames' median and the object's mask are known."""
+    frames, height, width, _ = video.shape
+    background = _nearest_scene(median, empty_scenes(height, width)) == combination.background
     area = mask.sum((1, 2))
     seen = area > 0.003 * height * width
     if seen.mean() <= 0.7:
